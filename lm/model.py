@@ -32,7 +32,7 @@ EMBED_STD = 0.02  # GPT-2's (Radford et al. 2019)
 
 
 def weight(*shape: int, axes: tuple, std: float = 0.0, mean: float = 0.0) -> nnx.Param:
-    """Declares a float32 parameter: normal(mean, std) at the start, constant where std is 0."""
+    """Declares a float32 parameter: normal(0, std) at the start, `mean` where std is 0."""
     return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), axes=axes, std=std, mean=mean)
 
 

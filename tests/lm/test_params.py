@@ -67,3 +67,11 @@ def test_layers_and_parameters_differ():
     layers = P.init(P.build(TINY), 0)["decoder"]["layers"]
     assert not np.array_equal(layers[0]["attention"]["q"], layers[1]["attention"]["q"])
     assert not np.array_equal(layers[0]["attention"]["k"], layers[0]["attention"]["v"])
+
+
+def test_initial_values_are_normal():
+    from scipy import stats
+
+    draws = np.asarray(P.init(P.build(dataclasses.replace(TINY, vocab_size=4096)), 0)["embed"])
+    assert stats.kstest(draws.ravel() / 0.02, "norm").pvalue > 0.01
+    assert abs(stats.skew(draws.ravel())) < 0.05
