@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import sentencepiece
 
 from data import overlap, source, split, store
+from data.documents import Document
 from data.errors import UserError
 from data.files import atomic_dir, hash_bytes, human_bytes, human_count, write_atomic
-from data.source import Document
 from data.store import Store
 from data.tokenizer import Tokenizer, train
 

@@ -11,10 +11,11 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import zstandard
 
+from data.documents import Document
 from data.errors import UserError
 from data.files import hash_file
 
@@ -23,18 +24,7 @@ SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 CHUNK = 1 << 20
 LONG = 1 << 17  # bytes from which a .txt file is read as several documents ...
 PART = 1 << 16  # ... of about this size
-
-
-class Document(NamedTuple):
-    """A text and where it comes from; fields that the data do not give are ''."""
-
-    text: str
-    id: str = ""
-    source: str = ""
-    licence: str = ""
-    kind: str = ""
-    lang: str = ""
-    split: str = ""  # 'train' or 'validation' where the data say so
+FIELDS = ("id", "source", "licence", "kind", "lang", "split", "url")
 
 
 def read(path: str = "") -> Iterator[Document]:
@@ -149,7 +139,7 @@ def _document(record: Any, where: str, default_id: str) -> Document:
     text = record.get("text") if isinstance(record, dict) else None
     if not isinstance(text, str):
         raise UserError(f'{where}: the record has no field "text" that holds a string')
-    known = {key: str(record[key]) for key in Document._fields[1:] if record.get(key)}
+    known: dict[str, Any] = {key: str(record[key]) for key in FIELDS if record.get(key)}
     document = Document(text, **{"id": default_id} | known)
     if document.split == "valid":
         document = document._replace(split="validation")

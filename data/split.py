@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from data.source import Document
+from data.documents import Document
 
 SCALE = 1 << 64
 

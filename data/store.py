@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from data.documents import Document
 from data.errors import UserError
 from data.files import PathLike, write_atomic
 from data.overlap import token_weights
 from data.parallel import chunked, parallel_map
-from data.source import Document
 from data.split import text_bytes
 from data.tokenizer import EOT, Tokenizer
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from data.documents import Document
 from data.errors import UserError
-from data.source import Document, fingerprint, read, text_files
+from data.source import fingerprint, read, text_files
 
 TEXTS = ["first\n", "z\u00fcrich \u4e2d\u6587", "line\nline\n\n", "x" * 100_000]
 

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
+from data.documents import Document
 from data.errors import UserError
 from data.overlap import shared, token_weights
-from data.source import Document
 from data.store import Store, token_dtype, write
 from data.tokenizer import EOT, Tokenizer, train
 
