@@ -65,6 +65,19 @@ def base() -> ConfigDict:
     c.optim.z_loss = 1e-4
     c.optim.microbatches = 1  # gradient accumulation: parts of the batch, one after another
 
+    # What the objectives hide (data/objectives.py); each section counts for its own only.
+    c.masked = ConfigDict()
+    c.masked.rate = 0.15  # of the tokens; ModernBERT: 0.3
+    c.masked.whole_words = False
+    c.span = ConfigDict()
+    c.span.density = 0.15  # share of the tokens that becomes noise
+    c.span.mean_length = 3.0  # tokens in a span of noise
+    c.prefix = ConfigDict()
+    c.prefix.shortest = 0.25  # share of a window; prefixes are evenly long from this ...
+    c.prefix.longest = 0.75  # ... to this
+    c.ul2 = ConfigDict()
+    c.ul2.denoisers = ""  # mode:mean span:share, ...; '': those of the paper (data/spans.py)
+
     c.train = ConfigDict()
     c.train.steps_per_call = 8  # optimizer steps in one call of the compiled program
     c.train.log_every = 50

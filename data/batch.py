@@ -10,20 +10,15 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from data.errors import UserError, suggest
-from data.objectives import OBJECTIVES, Batch, Objective, Windows
+from data.errors import UserError
 from data.shuffle import permute
 from data.store import Store
 from data.tokenizer import PAD
+from data.windows import Batch, Objective, Windows
 
 __all__ = ["Batch", "Batches", "eval_batches", "prefetch"]
 
-
-def _objective(name: str) -> Objective:
-    if name not in OBJECTIVES:
-        known = ", ".join(OBJECTIVES)
-        raise UserError(f'objective "{name}" is not one of: {known}{suggest(name, OBJECTIVES)}')
-    return OBJECTIVES[name]
+EVAL_SEED = 0  # of what objectives draw at random for evaluations: the same for every run
 
 
 class Batches:
@@ -32,42 +27,32 @@ class Batches:
     Args:
       store: the token store.
       batch_size: sequences in a step, over all hosts.
-      seq_len: tokens in a sequence.
-      seed: of the shuffle.
-      objective: a name in `data.objectives.OBJECTIVES`.
+      objective: what is made of its windows (`data.objectives`).
+      seed: of the shuffle, and of what the objective draws at random.
       host, hosts: this process's number and how many there are; each computes its own rows.
       max_epochs: refuse steps that read the store more often than this.
 
-    Attributes: `windows`, examples in an epoch; `tokens_per_epoch`, targets in it. The store's
-    tail, less than one window, is left out of training.
+    Attributes: `windows`, examples in an epoch; `tokens_per_epoch`, the tokens of them that D
+    counts. The store's tail, less than one window, is left out of training.
     """
 
     def __init__(
         self,
         store: Store,
         batch_size: int,
-        seq_len: int,
+        objective: Objective,
         seed: int,
-        objective: str = "causal",
         host: int = 0,
         hosts: int = 1,
         max_epochs: float = float("inf"),
     ):
-        self.objective = _objective(objective)
         if batch_size % hosts:
             raise UserError(f"batch_size={batch_size} does not divide among {hosts} hosts")
-        self.store, self.batch_size, self.seq_len, self.seed = store, batch_size, seq_len, seed
+        self.store, self.batch_size, self.objective, self.seed = store, batch_size, objective, seed
         self.rows = np.arange(host * (batch_size // hosts), (host + 1) * (batch_size // hosts))
         self.max_epochs = max_epochs
-        self._stride = self.objective.stride(seq_len)
-        self._raw_length = self.objective.raw_length(seq_len)
-        self.windows = max(0, (len(store) - self._raw_length) // self._stride + 1)
-        self.tokens_per_epoch = self.windows * self._stride
-        if not self.windows:
-            raise UserError(
-                f"{store.folder}: {len(store):,} tokens are too few for a window of {seq_len} "
-                "tokens; use more text or a smaller seq_len"
-            )
+        self.windows = whole_windows(store, objective)
+        self.tokens_per_epoch = self.windows * objective.stride
 
     def __call__(self, step: int) -> Batch:
         """Return this host's rows of a step's batch: arrays [batch_size / hosts, L]."""
@@ -83,10 +68,11 @@ class Batches:
         examples = (steps[:, None] * self.batch_size + self.rows).ravel()
         epochs, places = np.divmod(examples, self.windows)
         windows = permute(places, self.windows, self.seed, epochs)
-        tokens = _gather(self.store.tokens, windows * self._stride, self._raw_length)
+        starts, length = windows * self.objective.stride, self.objective.raw_length
+        tokens = _gather(self.store.tokens, starts, length)
         weights = self.store.weights
         if weights is not None:
-            weights = _gather(weights, windows * self._stride, self._raw_length)
+            weights = _gather(weights, starts, length)
         batch = self.objective.transform(Windows(tokens, weights, examples, self.seed))
         shape = (count, len(self.rows))
         return batch.each(lambda x: x.reshape(*shape, *x.shape[1:]))
@@ -95,7 +81,7 @@ class Batches:
         """Raise UserError where `steps` steps read the store more than `max_epochs` times."""
         epochs = steps * self.batch_size / self.windows
         if epochs > self.max_epochs:
-            budget = steps * self.batch_size * self._stride
+            budget = steps * self.batch_size * self.objective.stride
             raise UserError(
                 f"a budget of {budget:,} tokens is {epochs:.2f} epochs of the "
                 f"{self.tokens_per_epoch:,} unique tokens, more than data.max_epochs="
@@ -108,38 +94,62 @@ def _gather(array: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(array, length)[starts]
 
 
+def whole_windows(store: Store, objective: Objective) -> int:
+    """Return the number of windows in a store; UserError where there is none."""
+    count = (len(store) - objective.raw_length) // objective.stride + 1
+    if count < 1:
+        raise UserError(
+            f"{store.folder}: {len(store):,} tokens are too few for a window of "
+            f"{objective.stride} tokens; use more text or a smaller seq_len"
+        )
+    return count
+
+
 def eval_batches(
     store: Store,
     batch_size: int,
-    seq_len: int,
+    objective: Objective,
     limit: int = 0,
     host: int = 0,
     hosts: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Yield a store's causal windows in order, each once, the tail padded with weight 0.
+    """Yield a store's windows in order, each once, whatever the run's seed.
 
-    With a `limit` in tokens, as many windows as hold it, spread evenly over the store. The last
-    batch is filled with padding, so every batch has the same shape.
+    The causal objective predicts the tail too, padded with weight 0; others leave out what is
+    less than a window. With a `limit` in tokens, as many windows as hold it, spread evenly over
+    the store. The last batch is filled with padding, so every batch has the same shape.
     """
-    count = -(-(len(store) - 1) // seq_len)
-    taken = min(count, -(-limit // seq_len)) if limit else count
+    stride = objective.stride
+    if objective.name == "causal":
+        count = -(-(len(store) - 1) // stride)
+    else:
+        count = whole_windows(store, objective)
+    taken = min(count, -(-limit // stride)) if limit else count
     windows = np.arange(taken, dtype=np.int64) * count // max(1, taken)
     share = batch_size // hosts
     for first in range(0, taken, batch_size):
         mine = np.arange(first + host * share, first + (host + 1) * share)
-        starts = np.where(mine < taken, windows[np.minimum(mine, taken - 1)] * seq_len, len(store))
-        yield _padded(store, starts, seq_len)
+        beyond = -(-len(store) // stride)
+        chosen = np.where(mine < taken, windows[np.minimum(mine, taken - 1)], beyond)
+        yield _padded(store, chosen, objective)
 
 
-def _padded(store: Store, starts: np.ndarray, seq_len: int) -> Batch:
-    """Return the causal batch of windows that may reach over the store's end."""
-    places = starts[:, None] + np.arange(seq_len + 1)
+def _padded(store: Store, windows: np.ndarray, objective: Objective) -> Batch:
+    """Return the batch of windows that may reach over the store's end, or lie behind it."""
+    starts = windows[:, None] * objective.stride
+    places = starts + np.arange(objective.raw_length)
     outside = places >= len(store)
     places = np.minimum(places, len(store) - 1)
     tokens = np.where(outside, PAD, store.tokens[places])
     weights = np.where(outside, 0, 1 if store.weights is None else store.weights[places])
-    batch = OBJECTIVES["causal"].transform(Windows(tokens, weights, np.arange(len(starts)), 0))
-    return batch._replace(segments=np.where(outside[:, :-1], 0, batch.segments).astype(np.int32))
+    batch = objective.transform(Windows(tokens, weights, windows, EVAL_SEED))
+    behind = np.broadcast_to(starts >= len(store), batch.targets.shape)
+    if not objective.encoder_length:
+        behind = outside[:, : objective.length]
+    return batch._replace(
+        weights=np.where(starts >= len(store), np.float32(0), batch.weights),
+        segments=np.where(behind, 0, batch.segments).astype(np.int32),
+    )
 
 
 def prefetch(

@@ -21,7 +21,7 @@ import numpy as np
 
 from data.batch import Batch, Batches
 from data.errors import run
-from data.objectives import Windows, causal
+from data.objectives import Windows, causal, next_tokens
 from data.store import Store
 from data.tokenizer import EOT
 
@@ -43,13 +43,13 @@ def made_up_store(folder: Path, tokens: int) -> Store:
 
 
 def ours(store: Store, batch_size: int, seq_len: int) -> Feed:
-    batches = Batches(store, batch_size, seq_len, seed=0)
+    batches = Batches(store, batch_size, causal(seq_len), seed=0)
     steps = itertools.count()
     return lambda: batches(next(steps))
 
 
 def ours_stacked(store: Store, batch_size: int, seq_len: int) -> Feed:
-    batches = Batches(store, batch_size, seq_len, seed=0)
+    batches = Batches(store, batch_size, causal(seq_len), seed=0)
     steps = itertools.count(step=STACK)
     return lambda: batches.stack(next(steps), STACK)
 
@@ -85,7 +85,7 @@ def grain(store: Store, batch_size: int, seq_len: int) -> Feed:
     from grain import MapDataset
 
     def transform(tokens: np.ndarray) -> Batch:
-        return causal(Windows(tokens, None, np.zeros(0, np.int64), 0))
+        return next_tokens(Windows(tokens, None, np.zeros(0, np.int64), 0))
 
     windows = MapDataset.source(GrainWindows(store.tokens, seq_len)).seed(0).shuffle().repeat()
     batches: Iterator[Batch] = iter(windows.batch(batch_size).map(transform))

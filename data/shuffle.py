@@ -20,6 +20,16 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> U(31))
 
 
+def random_bits(seed: int, examples: np.ndarray, count: int) -> np.ndarray:
+    """Return uint64 [B, count]: random bits that hang on seed, example number and place alone.
+
+    SplitMix64, started for each example from a hash of (seed, example).
+    """
+    of_seed = mix(np.array([(seed + GOLDEN) % (1 << 64)], np.uint64))
+    starts = mix(of_seed + mix(examples.astype(np.uint64) + U(GOLDEN)))
+    return mix(starts[:, None] + np.arange(1, count + 1, dtype=np.uint64) * U(GOLDEN))
+
+
 def _round_keys(seed: int, epochs: np.ndarray) -> np.ndarray:
     """Return uint64 [ROUNDS, number of epochs]."""
     of_seed = mix(np.array([(seed + GOLDEN) % (1 << 64)], np.uint64))

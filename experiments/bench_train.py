@@ -60,11 +60,13 @@ Steps = Callable[[int], None]  # trains that many steps and waits for them
 def batches() -> Any:
     """The batches of all systems: windows of random ids without an end of text."""
     from data.batch import Batches
+    from data.objectives import causal
     from data.store import Store
     from data.tokenizer import EOT
 
     ids = np.random.default_rng(0).integers(EOT + 1, VOCAB, 2_000_000).astype(np.uint16)
-    return Batches(Store(Path("made-up"), {}, ids, np.zeros(0, np.int64)), BATCH, LENGTH, seed=0)
+    store = Store(Path("made-up"), {}, ids, np.zeros(0, np.int64))
+    return Batches(store, BATCH, causal(LENGTH), seed=0)
 
 
 def ours(shape: Shape, threads: int, plain: bool) -> Steps:

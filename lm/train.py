@@ -26,8 +26,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
+from data import objectives
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
+from data.objectives import Objective
 from data.prepare import Prepared, prepare
 from lm import mesh as meshes
 from lm import params as parameters
@@ -92,6 +94,16 @@ def prepare_data(config: ConfigDict, log: Callable[[str], None] = print) -> Prep
     )
 
 
+def make_objective(config: ConfigDict, prepared: Prepared) -> Objective:
+    """The objective of a resolved config, for the tokenizer of its data."""
+    settings = {name: config[name].to_dict() for name in objectives.OBJECTIVES if name in config}
+    both = config.model.get("arch") == "encoder-decoder"
+    name, words = config.objective, None
+    if name in objectives.USES_VOCABULARY:
+        words = objectives.Vocabulary.of(prepared.tokenizer)
+    return objectives.make(name, config.seq_len, words, settings, both)
+
+
 class Trainer:
     """A run's model, compiled step and data, built once and used by commands and sweeps.
 
@@ -115,14 +127,14 @@ class Trainer:
         self.mesh = meshes.make(sizes, devices)
         self.devices = devices
         self.optimizer = make_optimizer(config, self.model)
-        self.tokens_per_step = config.batch_size * config.seq_len
+        self.objective = make_objective(config, prepared)
+        self.tokens_per_step = config.batch_size * self.objective.stride
         self.flops_per_token = flops_per_token(c, config.seq_len)
         self.batches = Batches(
             prepared.train,
             config.batch_size,
-            config.seq_len,
+            self.objective,
             config.seed,
-            objective=config.objective,
             host=jax.process_index(),
             hosts=jax.process_count(),
             max_epochs=config.data.max_epochs,
@@ -261,7 +273,7 @@ class Trainer:
             for batch in eval_batches(
                 self.prepared.valid,
                 self.config.batch_size,
-                self.config.seq_len,
+                self.objective,
                 limit,
                 host=jax.process_index(),
                 hosts=jax.process_count(),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError
+from data.objectives import causal, make
 from data.store import Store
 from data.tokenizer import EOT, PAD
 
@@ -55,7 +56,7 @@ def assert_equal(first: Batch, second: Batch) -> None:
 
 
 def test_what_a_batch_holds():
-    batch = Batches(COUNTED, 4, 16, seed=0)(5)
+    batch = Batches(COUNTED, 4, causal(16), seed=0)(5)
     for name in ("inputs", "targets", "positions", "segments"):
         array = getattr(batch, name)
         assert array.shape == (4, 16) and array.dtype == np.int32, name
@@ -73,7 +74,7 @@ def test_what_a_batch_holds():
 
 @given(st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**32))
 def test_every_token_is_predicted_exactly_once_an_epoch(batch_size, seq_len, seed):
-    batches = Batches(COUNTED, batch_size, seq_len, seed)
+    batches = Batches(COUNTED, batch_size, causal(seq_len), seed)
     steps = -(-2 * batches.windows // batch_size)
     inputs, targets = (x.reshape(-1, seq_len) for x in batches.stack(0, steps)[:2])
     expected = COUNTED.tokens[1 : batches.windows * seq_len + 1]
@@ -88,8 +89,10 @@ def test_every_token_is_predicted_exactly_once_an_epoch(batch_size, seq_len, see
 
 @pytest.mark.parametrize("hosts", [1, 2, 4, 8])
 def test_hosts_share_a_step_between_them(hosts):
-    one = Batches(COUNTED, 8, 16, seed=3)
-    parts = [Batches(COUNTED, 8, 16, seed=3, host=host, hosts=hosts) for host in range(hosts)]
+    one = Batches(COUNTED, 8, causal(16), seed=3)
+    parts = [
+        Batches(COUNTED, 8, causal(16), seed=3, host=host, hosts=hosts) for host in range(hosts)
+    ]
     for step in (0, 7, 100):
         shares = [part(step) for part in parts]
         joined = Batch(
@@ -100,14 +103,17 @@ def test_hosts_share_a_step_between_them(hosts):
 
 
 def test_a_batch_hangs_on_its_step_alone():
-    batches, again = Batches(COUNTED, 4, 16, seed=1), Batches(COUNTED, 4, 16, seed=1)
+    batches, again = (
+        Batches(COUNTED, 4, causal(16), seed=1),
+        Batches(COUNTED, 4, causal(16), seed=1),
+    )
     forward = [batches(step) for step in range(40)]
     for step in reversed(range(40)):
         assert_equal(forward[step], again(step))
 
 
 def test_a_stack_is_its_batches():
-    batches = Batches(COUNTED, 4, 16, seed=1)
+    batches = Batches(COUNTED, 4, causal(16), seed=1)
     stacked = batches.stack(9, 13)
     for i in range(13):
         assert_equal(stacked.each(lambda x, i=i: x[i]), batches(9 + i))
@@ -116,7 +122,7 @@ def test_a_stack_is_its_batches():
 def test_seed_and_epoch_change_the_order():
     orders = []
     for seed in range(3):
-        batches = Batches(COUNTED, 1, 16, seed)
+        batches = Batches(COUNTED, 1, causal(16), seed)
         for epoch in range(3):
             first = epoch * batches.windows
             orders.append(tuple(batches(first + i).inputs[0, 0] for i in range(batches.windows)))
@@ -126,7 +132,7 @@ def test_seed_and_epoch_change_the_order():
 def test_weights_of_the_store_weigh_its_targets():
     weights = RANDOM.integers(0, 2, len(COUNTED)).astype(np.uint8)
     weighed = store(COUNTED.tokens, weights)
-    batch = Batches(weighed, 4, 16, seed=0)(2)
+    batch = Batches(weighed, 4, causal(16), seed=0)(2)
     of_token = {int(t): int(w) for t, w in zip(weighed.tokens, weights, strict=True) if t != EOT}
     checked = 0
     for target, weight in zip(batch.targets.ravel(), batch.weights.ravel(), strict=True):
@@ -134,11 +140,13 @@ def test_weights_of_the_store_weigh_its_targets():
             assert weight == of_token[int(target)]
             checked += 1
     assert checked > 40
-    assert_equal(batch._replace(weights=None), Batches(COUNTED, 4, 16, 0)(2)._replace(weights=None))
+    assert_equal(
+        batch._replace(weights=None), Batches(COUNTED, 4, causal(16), 0)(2)._replace(weights=None)
+    )
 
 
 def test_more_than_the_epochs_allowed_is_refused():
-    batches = Batches(COUNTED, 4, 16, seed=0, max_epochs=2)
+    batches = Batches(COUNTED, 4, causal(16), seed=0, max_epochs=2)
     last = 2 * batches.windows // 4
     assert batches.check_budget(last) is None
     batches(last - 1)
@@ -151,20 +159,20 @@ def test_more_than_the_epochs_allowed_is_refused():
 
 
 def test_what_does_not_fit_is_refused():
-    Batches(store([EOT] * 17), 1, 16, seed=0)(0)
+    Batches(store([EOT] * 17), 1, causal(16), seed=0)(0)
     with pytest.raises(UserError, match="too few for a window of 16"):
-        Batches(store([EOT] * 16), 1, 16, seed=0)
+        Batches(store([EOT] * 16), 1, causal(16), seed=0)
     with pytest.raises(UserError, match="does not divide among 3 hosts"):
-        Batches(COUNTED, 8, 16, seed=0, hosts=3)
+        Batches(COUNTED, 8, causal(16), seed=0, hosts=3)
     with pytest.raises(UserError, match='did you mean "causal"'):
-        Batches(COUNTED, 8, 16, seed=0, objective="casual")
+        make("casual", 16)
 
 
 @given(st.integers(1, 5), st.integers(1, 70), st.integers(1, 200))
 def test_evaluation_predicts_every_token_once(batch_size, seq_len, length):
     some = store(COUNTED.tokens[:length])
     targets, inputs = [], []
-    for batch in eval_batches(some, batch_size, seq_len):
+    for batch in eval_batches(some, batch_size, causal(seq_len)):
         assert batch.inputs.shape == (batch_size, seq_len)
         counted = batch.weights > 0
         targets += batch.targets[counted].tolist()
@@ -177,14 +185,16 @@ def test_evaluation_predicts_every_token_once(batch_size, seq_len, length):
 
 def test_evaluation_keeps_the_stores_weights():
     weights = RANDOM.integers(0, 2, len(COUNTED)).astype(np.uint8)
-    total = sum(b.weights.sum() for b in eval_batches(store(COUNTED.tokens, weights), 4, 16))
+    total = sum(
+        b.weights.sum() for b in eval_batches(store(COUNTED.tokens, weights), 4, causal(16))
+    )
     assert total == weights[1:].sum()
 
 
 @pytest.mark.parametrize("limit", [1, 100, 333, 10**9])
 def test_a_limited_evaluation_is_spread_over_the_store(limit):
     windows = -(-(len(COUNTED) - 1) // 16)
-    rows = np.concatenate([b.inputs for b in eval_batches(COUNTED, 4, 16, limit)])
+    rows = np.concatenate([b.inputs for b in eval_batches(COUNTED, 4, causal(16), limit)])
     rows = rows[(rows != PAD).any(axis=1)]
     assert len(rows) == min(windows, -(-limit // 16))
     stream = COUNTED.tokens.tolist()
@@ -194,15 +204,15 @@ def test_a_limited_evaluation_is_spread_over_the_store(limit):
 
 
 def test_hosts_share_an_evaluation():
-    whole = list(eval_batches(COUNTED, 4, 16, 500))
-    shares = [list(eval_batches(COUNTED, 4, 16, 500, host, 2)) for host in range(2)]
+    whole = list(eval_batches(COUNTED, 4, causal(16), 500))
+    shares = [list(eval_batches(COUNTED, 4, causal(16), 500, host, 2)) for host in range(2)]
     for one, parts in zip(whole, zip(*shares, strict=True), strict=True):
         np.testing.assert_array_equal(one.inputs, np.concatenate([part.inputs for part in parts]))
         np.testing.assert_array_equal(one.weights, np.concatenate([part.weights for part in parts]))
 
 
 def test_reading_ahead_changes_nothing():
-    batches = Batches(COUNTED, 4, 16, seed=0)
+    batches = Batches(COUNTED, 4, causal(16), seed=0)
     for start, stop in ((0, 7), (3, 4), (5, 5)):
         ahead = list(prefetch(batches, start, stop))
         assert len(ahead) == stop - start
@@ -211,7 +221,7 @@ def test_reading_ahead_changes_nothing():
 
 
 def test_the_last_stack_is_filled_up():
-    batches = Batches(COUNTED, 4, 16, seed=0)
+    batches = Batches(COUNTED, 4, causal(16), seed=0)
     first, second = prefetch(batches, 2, 9, stack=4)
     assert_equal(first, batches.stack(2, 4))
     assert second.inputs.shape == (4, 4, 16)
@@ -224,7 +234,7 @@ def threads() -> int:
 
 
 def test_an_error_while_reading_ahead_is_raised():
-    batches = Batches(COUNTED, 4, 16, seed=0, max_epochs=1)
+    batches = Batches(COUNTED, 4, causal(16), seed=0, max_epochs=1)
     feed = prefetch(batches, 0, 10_000)
     with pytest.raises(UserError, match="max_epochs"):
         for _ in feed:
@@ -233,7 +243,7 @@ def test_an_error_while_reading_ahead_is_raised():
 
 
 def test_closing_early_ends_the_thread():
-    feed = prefetch(Batches(COUNTED, 4, 16, seed=0), 0, 10**9)
+    feed = prefetch(Batches(COUNTED, 4, causal(16), seed=0), 0, 10**9)
     next(feed)
     assert threads() == 1
     feed.close()
@@ -241,7 +251,7 @@ def test_closing_early_ends_the_thread():
 
 
 def test_it_reads_no_further_than_its_depth():
-    batches = Batches(COUNTED, 4, 16, seed=0)
+    batches = Batches(COUNTED, 4, causal(16), seed=0)
     made = []
     call = batches.stack
     batches.stack = lambda step, count: made.append(step) or call(step, count)

@@ -5,7 +5,7 @@ import pytest
 
 from data import bench
 from data.batch import Batch
-from data.objectives import segments_and_positions
+from data.windows import segments_and_positions
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from data import prepare as module
 from data.batch import Batches
 from data.errors import UserError
+from data.objectives import causal
 from data.prepare import prepare, sample
 from data.source import read
 from data.split import draw
@@ -138,7 +139,7 @@ def test_one_long_file_is_enough(tmp_path):
     prepared = made(tmp_path / "book.txt", tmp_path / "cache", valid_share=1e-9)
     assert len(prepared.valid.offsets) == 1
     assert len(prepared.train.offsets) > 10
-    assert Batches(prepared.train, 4, 64, seed=0)(0).inputs.shape == (4, 64)
+    assert Batches(prepared.train, 4, causal(64), seed=0)(0).inputs.shape == (4, 64)
 
 
 def test_no_validation_at_all(folder, tmp_path):

@@ -93,10 +93,11 @@ def test_the_loss_falls(trainer):
 def test_the_first_evaluation_is_what_numpy_says(trainer):
     """Loss and bits per byte of an untrained model, from its logits in float64."""
     from data.batch import eval_batches
+    from data.objectives import causal
 
     state, lengths = trainer.init(), trainer.prepared.tokenizer.byte_lengths
     nats = tokens = size = 0.0
-    for batch in eval_batches(trainer.prepared.valid, 8, 16):
+    for batch in eval_batches(trainer.prepared.valid, 8, causal(16)):
         rows = trainer.model(state.params, batch.inputs, batch.positions, batch.segments)
         logits = np.asarray(rows, np.float64)
         log_p = np.take_along_axis(logits, batch.targets[..., None], -1)[..., 0]
