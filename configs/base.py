@@ -30,7 +30,9 @@ def base() -> ConfigDict:
     c.data.cache = "out/cache"  # tokenizers and token stores, by content hash
 
     c.model = ConfigDict()
-    c.model.layers = 3
+    c.model.arch = ""  # 'decoder', 'encoder', 'encoder-decoder'; '': what the objective trains
+    c.model.layers = 3  # of the decoder, or of an encoder alone
+    c.model.enc_layers = 0  # of the encoder beside a decoder; 0: as many as layers
     c.model.width = 64
     c.model.heads = 4
     c.model.kv_heads = 0  # 0: as many as heads; fewer: grouped-query attention
@@ -40,12 +42,25 @@ def base() -> ConfigDict:
     c.model.gated = True
     c.model.norm = "rms"  # 'rms' or 'layer'
     c.model.norm_eps = 1e-6
+    c.model.post_norm = False  # normalise after each sum (BERT), not before each part
+    c.model.embed_norm = False  # normalise embeddings; a pre-norm first layer then attends bare
     c.model.position = "rotary"  # 'rotary', 'learned', 'relative' (T5) or 'none'
     c.model.rope_theta = 10_000.0
+    c.model.rope_factor = 1.0  # more: slow frequencies are divided by it (Llama 3.1) ...
+    c.model.rope_low_freq = 1.0  # ... wholly below so many turns in rope_original positions
+    c.model.rope_high_freq = 4.0  # ... not at all above so many
+    c.model.rope_original = 8192
     c.model.max_positions = 0  # of learned positions; 0: seq_len
+    c.model.types = 0  # of embeddings by kind of segment (BERT: 2); 0: none
+    c.model.global_every = 0  # n: layers 0, n, 2n ... see all, the others model.window; 0: all do
+    c.model.window = 64  # a local layer sees so many positions to either side
+    c.model.local_rope_theta = 10_000.0  # of local layers
+    c.model.scale_attention = True  # queries by head_dim^-0.5; T5 has that in its initial weights
     c.model.bias = False  # on projections; layer norms then have one too
     c.model.qk_norm = False  # normalise queries and keys over each head
     c.model.tie_embeddings = False  # tied: the output head is the token table
+    c.model.scale_logits = False  # by width^-0.5, as T5 1.0 before its tied head
+    c.model.mlm_head = False  # BERT's: dense, activation and norm before the head; a bias on it
     c.model.vocab_size = 0  # 0: data.vocab_size; more: padded for the hardware
     c.model.dtype = "float32"  # of the computation; parameters are always float32
     c.model.scan = False  # one compiled layer looped over, instead of all unrolled

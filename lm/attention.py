@@ -4,6 +4,7 @@ B batch, L query length, S key length, H heads, G key-value heads, K head size.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,45 @@ from lm.flops import RELATIVE_BUCKETS
 MASKED = -1e9  # finite: a row that sees nothing must not give NaN
 
 
-def causal_bias(segments_BL: jax.Array) -> jax.Array:
-    """Additive bias [B, 1, L, L]: 0 where a position sees another, MASKED elsewhere.
+class Mask(NamedTuple):
+    """Who sees whom, as a description that a kernel can take; `dense` turns it into a bias.
 
-    A position sees itself and what precedes it in its own segment; nothing crosses documents.
+    A query sees the keys of its own segment: nothing crosses documents. `causal` leaves out what
+    comes after it, but for keys in `prefix`, and a `window` above 0 what is farther away, to either
+    side, counted in places of the row.
     """
-    length = segments_BL.shape[1]
-    earlier = jnp.tril(jnp.ones((length, length), bool))
-    same = segments_BL[:, :, None] == segments_BL[:, None, :]
-    return jnp.where(earlier & same, 0.0, MASKED)[:, None]
+
+    segments: jax.Array  # [B, L] of the queries
+    key_segments: jax.Array  # [B, S]
+    causal: bool = False
+    window: int = 0
+    prefix: jax.Array | None = None  # [B, S] bool
+    learned: jax.Array | None = None  # added to the scores, [B, H, L, S]
+    bias: jax.Array | None = None  # all of the above, [B, 1 or H, L, S]; see `prepare`
+
+
+def visible(mask: Mask) -> jax.Array:
+    """[B, L, S] bool: whether a query sees a key."""
+    sees = mask.segments[:, :, None] == mask.key_segments[:, None, :]
+    place = jnp.arange(mask.segments.shape[1])[:, None]
+    key_place = jnp.arange(mask.key_segments.shape[1])
+    if mask.causal:
+        earlier = key_place <= place
+        sees &= earlier if mask.prefix is None else earlier | mask.prefix[:, None]
+    if mask.window:
+        sees &= abs(key_place - place) <= mask.window
+    return sees
+
+
+def dense(mask: Mask) -> jax.Array:
+    """The additive bias [B, 1 or H, L, S]: MASKED where a query does not see a key."""
+    bias = jnp.where(visible(mask), 0.0, MASKED)[:, None]
+    return bias if mask.learned is None else bias + mask.learned
+
+
+def prepare(mask: Mask) -> Mask:
+    """The mask with what `attend` will need of it, computed once for all layers that share it."""
+    return mask._replace(bias=dense(mask))
 
 
 def relative_bucket(distance: jax.Array, causal: bool, max_distance: int = 128) -> jax.Array:
@@ -51,12 +82,27 @@ def relative_bias(table_RH: jax.Array, positions_BL: jax.Array, causal: bool) ->
     return jnp.transpose(table_RH[relative_bucket(distance, causal)], (0, 3, 1, 2))
 
 
-def rotary_angles(c: ModelConfig, positions_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
+def rotary_angles(
+    c: ModelConfig, positions_BL: jax.Array, theta: float
+) -> tuple[jax.Array, jax.Array]:
     """cos and sin [B, L, 1, K/2] of rotary position embeddings (Su et al. 2021)."""
     half = c.head_dim // 2
-    frequencies = c.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if c.rope_factor != 1:
+        frequencies = stretch(c, frequencies)
     angles = positions_BL[..., None, None].astype(jnp.float32) * frequencies
     return ops.once(jnp.cos(angles)), ops.once(jnp.sin(angles))
+
+
+def stretch(c: ModelConfig, frequencies: jax.Array) -> jax.Array:
+    """Llama 3.1's scaling: frequencies that turn seldom in the original context fall by a factor.
+
+    Between rope_low_freq and rope_high_freq turns the two are mixed linearly (Grattafiori et al.
+    2024; the values are in the released models' configuration).
+    """
+    turns = c.rope_original * frequencies / (2 * math.pi)
+    keep = jnp.clip((turns - c.rope_low_freq) / (c.rope_high_freq - c.rope_low_freq), 0, 1)
+    return frequencies * (keep + (1 - keep) / c.rope_factor)
 
 
 def rotate(x_BLHK: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -66,12 +112,16 @@ def rotate(x_BLHK: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def attend(q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, bias: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(K) + bias) v -> [B, L, H, K]; the softmax is taken in float32.
+def attend(
+    q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask, scale: float
+) -> jax.Array:
+    """softmax(scale q k^T + bias) v under a mask -> [B, L, H, K], the softmax in float32.
 
-    `bias` broadcasts to [B, H, L, S]. Query heads share key-value heads in groups of H / G.
+    A mask that several layers share is best prepared once. Query heads share key-value heads in
+    groups of H / G.
     """
     groups = q_BLHK.shape[2] // k_BSGK.shape[2]
     if groups > 1:
         k_BSGK, v_BSGK = (jnp.repeat(x, groups, axis=2) for x in (k_BSGK, v_BSGK))
-    return ops.attention(q_BLHK, k_BSGK, v_BSGK, bias)
+    bias = dense(mask) if mask.bias is None else mask.bias
+    return ops.attention(q_BLHK, k_BSGK, v_BSGK, bias, scale)

@@ -20,8 +20,17 @@ from ml_collections import ConfigDict, config_flags
 from data.errors import UserError, suggest
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
+# What each objective trains; the first is what model.arch='' means.
+ARCHITECTURES = {
+    "causal": ("decoder",),
+    "masked": ("encoder",),
+    "span": ("encoder-decoder",),
+    "prefix": ("encoder-decoder", "decoder"),
+    "ul2": ("encoder-decoder",),
+}
 CHOICES = {
-    "objective": ("causal",),
+    "objective": tuple(ARCHITECTURES),
+    "model.arch": ("", "decoder", "encoder", "encoder-decoder"),
     "model.activation": ACTIVATIONS,
     "model.norm": ("rms", "layer"),
     "model.position": ("rotary", "learned", "relative", "none"),
@@ -38,6 +47,7 @@ AT_LEAST_ONE = (
     "model.layers",
     "model.width",
     "model.heads",
+    "model.window",
     "optim.microbatches",
     "optim.base_width",
     "train.steps_per_call",
@@ -59,7 +69,11 @@ NOT_RESULT = (
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a transformer, every value resolved. Sizes are in elements."""
+    """The shape of a transformer, every value resolved. Sizes are in elements.
+
+    configs/base.py says what each field means; those with a default came later, and a config saved
+    without them still means the same.
+    """
 
     layers: int
     width: int
@@ -82,6 +96,38 @@ class ModelConfig:
     dtype: str
     scan: bool
     remat: str
+    arch: str = "decoder"
+    enc_layers: int = 0
+    post_norm: bool = False
+    embed_norm: bool = False
+    rope_factor: float = 1.0
+    rope_low_freq: float = 1.0
+    rope_high_freq: float = 4.0
+    rope_original: int = 8192
+    types: int = 0
+    global_every: int = 0
+    window: int = 64
+    local_rope_theta: float = 10_000.0
+    scale_attention: bool = True
+    scale_logits: bool = False
+    mlm_head: bool = False
+
+    @property
+    def stacks(self) -> dict[str, int]:
+        """The stacks by name, in the order they run, with their numbers of layers."""
+        encoder = {"encoder-decoder": self.enc_layers, "encoder": self.layers, "decoder": 0}
+        decoder = 0 if self.arch == "encoder" else self.layers
+        both = {"encoder": encoder[self.arch], "decoder": decoder}
+        return {name: layers for name, layers in both.items() if layers}
+
+    @property
+    def bare_first(self) -> bool:
+        """Whether a stack's first layer attends without a norm: the embeddings have had one."""
+        return self.embed_norm and not self.post_norm
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer sees its window only."""
+        return bool(self.global_every and layer % self.global_every)
 
 
 def load(argv: Sequence[str], usage: str, **extra: tuple[Any, str]) -> tuple[ConfigDict, Any]:
@@ -184,6 +230,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
         if get(c, path) < 1:
             raise UserError(f"{path}={get(c, path)} must be at least 1")
     m = c.model
+    _resolve_architecture(c)
     if not m.head_dim and m.width % m.heads:
         raise UserError(
             f"model.width={m.width} is not divisible by model.heads={m.heads}: "
@@ -213,6 +260,30 @@ def resolve(config: ConfigDict) -> ConfigDict:
     if not c.optim.warmup:
         c.optim.warmup = _warmup(model_config(c), c)
     return c.lock()
+
+
+def _resolve_architecture(c: ConfigDict) -> None:
+    """Fills in model.arch and enc_layers, and refuses what does not go together."""
+    m, trains = c.model, ARCHITECTURES[c.objective]
+    m.arch = m.arch or trains[0]
+    if m.arch not in trains:
+        raise UserError(
+            f"objective={c.objective} trains model.arch={' or '.join(trains)}, not {m.arch}: "
+            "change one, or leave model.arch empty"
+        )
+    if m.arch != "encoder-decoder":
+        m.enc_layers = 0
+    else:
+        m.enc_layers = m.enc_layers or m.layers
+    bare = m.embed_norm and not m.post_norm
+    looped = [layers - bare for layers in (m.layers, m.enc_layers) if layers]
+    if m.scan and m.global_every and any(n % m.global_every for n in looped):
+        raise UserError(
+            f"model.scan loops over whole groups of model.global_every={m.global_every} layers, "
+            f"and {max(looped)} do not divide: change the layers, or set model.scan=False"
+        )
+    if m.rope_factor != 1 and m.rope_high_freq <= m.rope_low_freq:
+        raise UserError("model.rope_high_freq must be above model.rope_low_freq")
 
 
 def _round_to(value: float, multiple: int) -> int:

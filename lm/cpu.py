@@ -9,6 +9,7 @@ N tokens, D inputs, F outputs; B batch, H heads, L query length, S key length, K
 vocabulary.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -58,16 +59,16 @@ def _linear_backward(saved: tuple, dys: Arrays) -> tuple[jax.Array, Arrays]:
 linear.defvjp(_linear_forward, _linear_backward)
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def attention(
-    q_BLHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, bias: jax.Array
+    q_BLHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, bias: jax.Array, scale: float
 ) -> jax.Array:
-    """softmax(q k^T / sqrt(K) + bias) v; keeps exp(scores), normalised only where K wide."""
-    return _attention_forward(q_BLHK, k_BSHK, v_BSHK, bias)[0]
+    """softmax(scale q k^T + bias) v; keeps exp(scores), normalised only where K wide."""
+    return _attention_forward(q_BLHK, k_BSHK, v_BSHK, bias, scale)[0]
 
 
-def _attention_forward(q_BLHK, k_BSHK, v_BSHK, bias) -> tuple[jax.Array, tuple]:
-    q_BHLK = _transposed(q_BLHK * q_BLHK.shape[-1] ** -0.5, 0, 2, 1, 3)
+def _attention_forward(q_BLHK, k_BSHK, v_BSHK, bias, scale) -> tuple[jax.Array, tuple]:
+    q_BHLK = _transposed(q_BLHK * scale, 0, 2, 1, 3)
     k_BHKS = _transposed(k_BSHK, 0, 2, 3, 1)
     v_BHSK = _transposed(v_BSHK, 0, 2, 1, 3)
     scores_BHLS = (q_BHLK @ k_BHKS).astype(jnp.float32) + bias
@@ -79,7 +80,7 @@ def _attention_forward(q_BLHK, k_BSHK, v_BSHK, bias) -> tuple[jax.Array, tuple]:
     return jnp.transpose(y_BHLK, (0, 2, 1, 3)), saved
 
 
-def _attention_backward(saved: tuple, dy_BLHK: jax.Array) -> Arrays:
+def _attention_backward(scale: float, saved: tuple, dy_BLHK: jax.Array) -> Arrays:
     """With p = exp * norm: dv = p^T dy; dp = dy v^T; ds = p (dp - sum_S(p dp)), where the sum is
     sum_K(y dy) (Dao et al. 2022, appendix B). The norm goes into dy, K wide, once.
     """
@@ -91,7 +92,7 @@ def _attention_backward(saved: tuple, dy_BLHK: jax.Array) -> Arrays:
     dp_BHLS = dy_BHLK @ _transposed(v_BHSK, 0, 1, 3, 2)
     ds32_BHLS = exp_BHLS * (dp_BHLS - sum_BHL1)
     ds_BHLS = ds32_BHLS.astype(dtype)
-    dq_BHLK = (ds_BHLS @ _transposed(k_BHKS, 0, 1, 3, 2)) * q_BHLK.shape[-1] ** -0.5
+    dq_BHLK = (ds_BHLS @ _transposed(k_BHKS, 0, 1, 3, 2)) * scale
     dk_BHKS = _transposed(q_BHLK, 0, 1, 3, 2) @ ds_BHLS
     dv_BHKS = _transposed(dy_BHLK, 0, 1, 3, 2) @ exp_BHLS
     return (

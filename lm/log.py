@@ -100,7 +100,7 @@ class RunLog:
         speed = {"tokens_per_second": rate}
         if self._peak:
             c = self.trainer.model.config
-            for kind in ("full", "causal"):
+            for kind in ("full", "visible"):
                 flops = flops_per_token(c, self.config.seq_len, kind)
                 speed[f"mfu_{kind}"] = rate * flops / self._peak.flops
         return speed

@@ -23,17 +23,41 @@ class LossSums(NamedTuple):
     weight: jax.Array  # target positions that count
 
 
-def loss_sums(model: Model, params: Tree, batch: Any) -> LossSums:
-    """Sums of weight x cross-entropy and weight x log(Z)^2 over a batch of arrays [B, L]."""
-    logits_BLV = model(params, batch.inputs, batch.positions, batch.segments)
+def loss_sums(model: Model, params: Tree, batch: Any, scored: int | None = None) -> LossSums:
+    """Sums of weight x cross-entropy and weight x log(Z)^2 over a batch of arrays [B, L].
+
+    `scored` computes the output head for so many positions of each row only, those that weigh
+    most: exact where no row has more that weigh at all, as under masking.
+    """
+    module = model.with_values(params)
+    targets, weights = batch.targets, batch.weights
+    x_BLD = module.hidden(
+        batch.inputs,
+        batch.positions,
+        batch.segments,
+        batch.prefix,
+        batch.enc_inputs,
+        batch.enc_positions,
+        batch.enc_segments,
+    )
+    if scored is not None and scored < targets.shape[1]:
+        _, chosen = jax.lax.top_k(weights, scored)
+        x_BLD = jnp.take_along_axis(x_BLD, chosen[..., None], 1)
+        targets, weights = (jnp.take_along_axis(x, chosen, 1) for x in (targets, weights))
+    logits_BLV = module.logits(x_BLD)
     vocab = logits_BLV.shape[-1]
-    nats, log_z = ops.cross_entropy(logits_BLV.reshape(-1, vocab), batch.targets.reshape(-1))
-    weights = batch.weights.reshape(-1)
+    nats, log_z = ops.cross_entropy(logits_BLV.reshape(-1, vocab), targets.reshape(-1))
+    weights = weights.reshape(-1)
     return LossSums(jnp.sum(nats * weights), jnp.sum(log_z**2 * weights), jnp.sum(weights))
 
 
 def loss_and_gradients(
-    model: Model, params: Tree, batch: Any, z_loss: float, microbatches: int = 1
+    model: Model,
+    params: Tree,
+    batch: Any,
+    z_loss: float,
+    microbatches: int = 1,
+    scored: int | None = None,
 ) -> tuple[LossSums, Tree]:
     """Sums over the batch, and the gradient of mean loss + z_loss x mean log(Z)^2.
 
@@ -42,7 +66,7 @@ def loss_and_gradients(
     """
 
     def objective(params: Tree, part: Any) -> tuple[jax.Array, LossSums]:
-        sums = loss_sums(model, params, part)
+        sums = loss_sums(model, params, part, scored)
         return sums.loss + z_loss * sums.z_loss, sums
 
     value_and_grad = jax.value_and_grad(objective, has_aux=True)

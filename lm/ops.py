@@ -41,12 +41,11 @@ def linear(x: jax.Array, *weights: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def attention(
-    q_BLHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, bias: jax.Array
+    q_BLHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, bias: jax.Array, scale: float
 ) -> jax.Array:
-    """softmax(q k^T / sqrt(K) + bias) v, the softmax in float32."""
+    """softmax(scale q k^T + bias) v, the softmax in float32."""
     if _tuned():
-        return cpu.attention(q_BLHK, k_BSHK, v_BSHK, bias)
-    scale = q_BLHK.shape[-1] ** -0.5
+        return cpu.attention(q_BLHK, k_BSHK, v_BSHK, bias, scale)
     scores_BHLS = jnp.einsum("blhk,bshk->bhls", q_BLHK * scale, k_BSHK)
     probs_BHLS = jax.nn.softmax(scores_BHLS.astype(jnp.float32) + bias).astype(q_BLHK.dtype)
     return jnp.einsum("bhls,bshk->blhk", probs_BHLS, v_BSHK)

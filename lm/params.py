@@ -37,9 +37,13 @@ class Model(NamedTuple):
     graph: Any
     declared: Tree
 
-    def __call__(self, params: Tree, *args: jax.Array) -> jax.Array:
-        """Logits [B, L, V]; arguments as `lm.model.Transformer.__call__`."""
-        return nnx.merge(self.graph, params)(*args)
+    def __call__(self, params: Tree, *args: Any, **kwargs: Any) -> jax.Array:
+        """Logits [B, L, V]; arguments as `lm.model.Transformer.hidden`."""
+        return self.with_values(params)(*args, **kwargs)
+
+    def with_values(self, params: Tree) -> Transformer:
+        """The module itself, for its other methods."""
+        return nnx.merge(self.graph, params)
 
 
 def build(c: ModelConfig) -> Model:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from configs import bert, t5
 from configs.gpt import get_config
 from data.errors import UserError
 from lm.config import claim_workdir, load, resolve, to_json
@@ -17,6 +18,23 @@ def test_every_preset_resolves(name):
     assert c.model.head_dim * c.model.heads == c.model.width
     assert c.optim.warmup >= 1
     assert json.loads(to_json(c)) == c.to_dict()
+
+
+@pytest.mark.parametrize("name", ["tiny", "ladder-32x2", *bert.BERT, *bert.MODERN])
+def test_every_bert_resolves(name):
+    assert resolve(bert.get_config(name)).model.arch == "encoder"
+
+
+@pytest.mark.parametrize("name", ["tiny", "ladder-32x2", *t5.V1_0, *t5.V1_1])
+def test_every_t5_resolves(name):
+    c = resolve(t5.get_config(name))
+    assert c.model.enc_layers == c.model.layers
+
+
+@pytest.mark.parametrize("family", [bert, t5])
+def test_an_unknown_preset_is_refused_with_those_there_are(family):
+    with pytest.raises(ValueError, match="no preset 'huge'; it has tiny"):
+        family.get_config("huge")
 
 
 def test_resolving_twice_changes_nothing():
@@ -65,12 +83,41 @@ def test_a_wrong_command_line_is_one_line(argv, says):
         ),
         ("model.vocab_size", 100, "smaller than the tokenizer's"),
         ("model.head_dim", 15, "even model.head_dim"),
+        ("model.arch", "encoder", "objective=causal trains model.arch=decoder, not encoder"),
+        ("model.window", 0, "model.window=0 must be at least 1"),
     ],
 )
 def test_values_that_cannot_work_are_refused(field, value, says):
     c = get_config("tiny")
     c.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=says):
+        resolve(c)
+
+
+@pytest.mark.parametrize(
+    ("objective", "arch"),
+    [
+        ("causal", "decoder"),
+        ("masked", "encoder"),
+        ("span", "encoder-decoder"),
+        ("prefix", "encoder-decoder"),
+        ("ul2", "encoder-decoder"),
+    ],
+)
+def test_one_word_changes_the_objective_and_the_stacks_with_it(objective, arch):
+    c = get_config("tiny")
+    c.objective = objective
+    c = resolve(c)
+    assert c.model.arch == arch
+    assert c.model.enc_layers == (3 if arch == "encoder-decoder" else 0)
+
+
+def test_a_loop_over_layers_takes_whole_groups():
+    c = bert.get_config("modern-base")
+    c.model.scan = True
+    assert resolve(c).model.scan  # 21 layers after the first, in groups of 3
+    c.model.layers = 23
+    with pytest.raises(UserError, match="groups of model.global_every=3 layers, and 22 do not"):
         resolve(c)
 
 

@@ -60,3 +60,18 @@ def test_a_batch_without_weight_gives_no_gradient():
     sums, grads = loss_and_gradients(model, P.init(model, 0), batch, 1e-3)
     assert float(sums.weight) == 0
     assert all(not jnp.any(g) for g in jax.tree.leaves(grads))
+
+
+def test_scoring_only_the_positions_that_weigh_changes_nothing():
+    """As under masking: few positions of each row count, at most `scored`."""
+    model = P.build(dataclasses.replace(TINY, arch="encoder"))
+    params, batch = P.init(model, 0), random_batch(4, 12, 64)
+    weights = np.zeros((4, 12), np.float32)
+    for row, places in enumerate([(0, 3, 11), (5,), (), (1, 2, 7)]):
+        weights[row, list(places)] = 1.0 + row
+    batch = batch._replace(weights=weights)
+    whole = loss_and_gradients(model, params, batch, 1e-3)
+    few = loss_and_gradients(model, params, batch, 1e-3, scored=3)
+    np.testing.assert_allclose(whole[0], few[0], rtol=2e-6)
+    for a, b in zip(jax.tree.leaves(whole[1]), jax.tree.leaves(few[1]), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
