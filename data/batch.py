@@ -29,7 +29,7 @@ class Batches:
       batch_size: sequences in a step, over all hosts.
       objective: what is made of its windows (`data.objectives`).
       seed: of the shuffle, and of what the objective draws at random.
-      host, hosts: this process's number and how many there are; each computes its own rows.
+      rows: those of a batch that this process computes, by number; all by default.
       max_epochs: refuse steps that read the store more often than this.
 
     Attributes: `windows`, examples in an epoch; `tokens_per_epoch`, the tokens of them that D
@@ -42,20 +42,17 @@ class Batches:
         batch_size: int,
         objective: Objective,
         seed: int,
-        host: int = 0,
-        hosts: int = 1,
+        rows: np.ndarray | None = None,
         max_epochs: float = float("inf"),
     ):
-        if batch_size % hosts:
-            raise UserError(f"batch_size={batch_size} does not divide among {hosts} hosts")
         self.store, self.batch_size, self.objective, self.seed = store, batch_size, objective, seed
-        self.rows = np.arange(host * (batch_size // hosts), (host + 1) * (batch_size // hosts))
+        self.rows = np.arange(batch_size) if rows is None else rows
         self.max_epochs = max_epochs
         self.windows = whole_windows(store, objective)
         self.tokens_per_epoch = self.windows * objective.stride
 
     def __call__(self, step: int) -> Batch:
-        """Return this host's rows of a step's batch: arrays [batch_size / hosts, L]."""
+        """Return this process's rows of a step's batch: arrays [len(rows), L]."""
         return self.stack(step, 1).each(lambda x: x[0])
 
     def stack(self, step: int, count: int) -> Batch:
@@ -110,14 +107,14 @@ def eval_batches(
     batch_size: int,
     objective: Objective,
     limit: int = 0,
-    host: int = 0,
-    hosts: int = 1,
+    rows: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield a store's windows in order, each once, whatever the run's seed.
 
     The causal objective predicts the tail too, padded with weight 0; others leave out what is
     less than a window. With a `limit` in tokens, as many windows as hold it, spread evenly over
-    the store. The last batch is filled with padding, so every batch has the same shape.
+    the store. The last batch is filled with padding, so every batch has the same shape. `rows` as
+    for Batches.
     """
     stride = objective.stride
     if objective.name == "causal":
@@ -126,9 +123,9 @@ def eval_batches(
         count = whole_windows(store, objective)
     taken = min(count, -(-limit // stride)) if limit else count
     windows = np.arange(taken, dtype=np.int64) * count // max(1, taken)
-    share = batch_size // hosts
+    rows = np.arange(batch_size) if rows is None else rows
     for first in range(0, taken, batch_size):
-        mine = np.arange(first + host * share, first + (host + 1) * share)
+        mine = first + rows
         beyond = -(-len(store) // stride)
         chosen = np.where(mine < taken, windows[np.minimum(mine, taken - 1)], beyond)
         yield _padded(store, chosen, objective)

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import json
+import os
 import signal
 import statistics
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 from data.files import write_atomic
 from lm.chips import peak
+from lm.distributed import is_first
 from lm.flops import flops_per_token, parameters
 
 SPIKE_WINDOW = 64  # steps that a loss is compared with
@@ -21,6 +23,8 @@ SPIKE_NATS = 1.0  # above their median: far outside the noise of any batch worth
 class RunLog:
     """Context manager around a run; catches SIGINT and SIGTERM and raises its `interrupted` flag.
 
+    Of several processes only the first writes and speaks.
+
     A log that reaches beyond the step resumed from is cut back to it first: a killed and resumed
     run leaves the same lines as an uninterrupted one, times aside.
     """
@@ -29,17 +33,19 @@ class RunLog:
         from tensorboardX import SummaryWriter
 
         self.trainer, self.config = trainer, trainer.config
-        self.path = workdir / "metrics.jsonl"
         self.start, self.interrupted = start, False
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, "".join(lines_until(self.path, start)))
+        self._first = is_first()
+        self.path = workdir / "metrics.jsonl" if self._first else Path(os.devnull)
+        if self._first:
+            write_atomic(self.path, "".join(lines_until(self.path, start)))
         self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 - closed by __exit__
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        board = str(workdir / "tensorboard")
+        self._board = SummaryWriter(board, purge_step=start + 1, write_to_disk=self._first)
         self._recent: collections.deque[float] = collections.deque(maxlen=SPIKE_WINDOW)
         self._peak = peak(trainer.devices)
         self._clock = self._began = time.perf_counter()
         self._since = start
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and self._first
 
     def __enter__(self) -> "RunLog":
         self._old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -145,12 +151,16 @@ class RunLog:
         )
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays; one process speaks for all."""
+        if not self._first:
+            return
         self._end_line()
         print(text, file=sys.stderr, flush=True)
 
     def _line(self, text: str) -> None:
         """A line that the next one overwrites on a terminal."""
+        if not self._first:
+            return
         print(
             f"\r{text:<100}" if self._live else text,
             end="" if self._live else "\n",

@@ -29,12 +29,14 @@ from ml_collections import ConfigDict
 from data import objectives
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
+from data.files import hash_bytes
 from data.objectives import Objective
 from data.prepare import Prepared, prepare
+from lm import distributed
 from lm import mesh as meshes
 from lm import params as parameters
 from lm.checkpoint import Checkpoints
-from lm.config import ModelConfig, claim_workdir, load, model_config, resolve
+from lm.config import ModelConfig, claim_workdir, load, model_config, resolve, to_json
 from lm.flops import flops_per_token
 from lm.log import RunLog
 from lm.loss import LossSums, loss_and_gradients, loss_sums
@@ -130,21 +132,24 @@ class Trainer:
         self.objective = make_objective(config, prepared)
         self.tokens_per_step = config.batch_size * self.objective.stride
         self.flops_per_token = flops_per_token(c, config.seq_len)
+        self.rows = distributed.local_rows(
+            meshes.sharding(self.mesh, ("batch", "length")), (config.batch_size, config.seq_len)
+        )
         self.batches = Batches(
             prepared.train,
             config.batch_size,
             self.objective,
             config.seed,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            rows=self.rows,
             max_epochs=config.data.max_epochs,
         )
+        whole = NamedSharding(self.mesh, P())
         shardings = state_shardings(self.model, self.optimizer, self.mesh)
         self._init = jax.jit(self._initial_state, out_shardings=shardings)
         self._advance = jax.jit(
-            self._many_steps, donate_argnums=(0,), out_shardings=(shardings, None)
+            self._many_steps, donate_argnums=(0,), out_shardings=(shardings, whole)
         )
-        self._eval = jax.jit(self._evaluate)
+        self._eval = jax.jit(self._evaluate, out_shardings=whole)
 
     def _initial_state(self) -> TrainState:
         params = parameters.init(self.model, self.config.seed)
@@ -257,13 +262,13 @@ class Trainer:
         return f"{first}-{first + self.config.batch_size - 1}"
 
     def _place(self, batch: Batch, stacked: bool) -> Batch:
-        """A host's numpy batch -> its share of the global arrays on the devices."""
+        """A process's numpy batch -> its share of the global arrays on the devices."""
         lead = (None,) if stacked else ()
         sharding = NamedSharding(self.mesh, P(*lead, *meshes.spec(("batch", "length"))))
         if jax.process_count() == 1:
             return jax.device_put(batch, sharding)
-        place = jax.make_array_from_process_local_data
-        return jax.tree.map(lambda x: place(sharding, x), batch)
+        size = self.config.batch_size
+        return jax.tree.map(lambda x: distributed.place(sharding, x, self.rows, size), batch)
 
     def evaluate(self, state: TrainState, tokens: int | None = None) -> Evaluation:
         """Loss on `tokens` validation tokens (train.eval_tokens by default; 0: all of them)."""
@@ -275,8 +280,7 @@ class Trainer:
                 self.config.batch_size,
                 self.objective,
                 limit,
-                host=jax.process_index(),
-                hosts=jax.process_count(),
+                self.rows,
             ):
                 sums, size = self._eval(state.params, self._place(batch, stacked=False))
                 loss, weight = loss + float(sums.loss), weight + float(sums.weight)
@@ -333,6 +337,17 @@ def state_shardings(model: parameters.Model, optimizer: Any, mesh: jax.sharding.
     return TrainState(whole, params, opt_state)
 
 
+class Interrupted:
+    """Whether to stop, asked between calls: a signal to any process stops all at the same step."""
+
+    def __init__(self, log: RunLog):
+        self.log, self.seen, self._any = log, False, distributed.AnyProcess()
+
+    def __call__(self) -> bool:
+        self.seen = self._any(self.log.interrupted)
+        return self.seen
+
+
 def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
     """Trains a config in a folder to its end, from its last checkpoint if there is one.
 
@@ -340,26 +355,27 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
     """
     workdir = Path(workdir)
     config = resolve(config)
-    prepared = prepare_data(config)
-    trainer = Trainer(config, prepared)
+    prepared = distributed.together(lambda: prepare_data(config, log=say))
+    distributed.check_equal("the data", prepared.hash)
+    distributed.check_equal("the config", hash_bytes(to_json(config).encode()))
+    trainer = distributed.together(lambda: Trainer(config, prepared))
     trainer.batches.check_budget(config.steps)
-    claim_workdir(workdir, config)
+    claim(workdir, config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
     state = trainer.restore(checkpoints) or trainer.init()
     log = RunLog(workdir, trainer, start=int(state.step))
     every = [e for e in (config.checkpoint_every, config.train.eval_every) if e]
+    interrupted = Interrupted(log)
     try:
         with log:
             step = int(state.step)
-            while step < config.steps and not log.interrupted:
+            while step < config.steps and not interrupted.seen:
                 stop = min([config.steps, *((step // e + 1) * e for e in every)])
-                state = trainer.run(
-                    state, stop, report=log.step, interrupted=lambda: log.interrupted
-                )
+                state = trainer.run(state, stop, report=log.step, interrupted=interrupted)
                 step = int(state.step)
                 if config.train.eval_every and step % config.train.eval_every == 0:
                     log.evaluation(step, trainer.evaluate(state))
-                if log.interrupted or (
+                if interrupted.seen or (
                     config.checkpoint_every and step % config.checkpoint_every == 0
                 ):
                     checkpoints.save(step, state)
@@ -377,11 +393,34 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
         checkpoints.close()
 
 
+def say(text: str) -> None:
+    """Prints a line, on the first process only."""
+    if distributed.is_first():
+        print(text)
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """`claim_workdir` by the first process; the others see that they have the same folder."""
+    if distributed.is_first():
+        distributed.together(lambda: claim_workdir(workdir, config))
+    else:
+        distributed.together(lambda: None)
+    distributed.together(lambda: check_shared(workdir))
+
+
+def check_shared(workdir: Path) -> None:
+    """Raises UserError where a process does not see what the first one wrote."""
+    if not (workdir / "config.json").exists():
+        raise UserError(f"--workdir={workdir} is not shared: name a folder that all hosts see")
+
+
 def main() -> None:
     """The command."""
-    config, flags = load(sys.argv, __doc__ or "", workdir=("", "folder of the run"))
+    flags_help = {"workdir": ("", "folder of the run"), **distributed.FLAGS}
+    config, flags = load(sys.argv, __doc__ or "", **flags_help)
     if not flags.workdir:
         raise UserError("--workdir=FOLDER is missing: where to keep the run")
+    distributed.start(flags)
     train(config, flags.workdir)
 
 
