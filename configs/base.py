@@ -70,6 +70,8 @@ def base() -> ConfigDict:
     c.optim.schedule = "wsd"  # 'wsd', 'cosine' or 'constant'
     c.optim.warmup = 0  # steps; 0: as many tokens as parameters, at most a tenth of the steps
     c.optim.decay_share = 0.2  # wsd: the last share of the steps cools down to final_lr
+    c.optim.power = 0.0  # wsd: the plateau falls as tokens^-power; 0: it is constant
+    c.optim.power_tokens = 250_000  # after this many tokens (lm/optim.py)
     c.optim.final_lr = 0.0  # as a share of the peak
     c.optim.base_width = 64  # the width at which learning_rate was tuned
     c.optim.beta1 = 0.9

@@ -25,7 +25,9 @@ def defaults() -> ConfigDict:
     """All fields of a sweep and what they mean."""
     c = ConfigDict()
     c.base = gpt.get_config("tiny")  # of every run; the ladder changes its shape only
-    c.base.batch_size = 4  # so few tokens need small batches: 16 is 0.2 nats worse at 0.7M tokens
+    c.base.batch_size = 8  # so few tokens need small batches: 16 is 0.2 nats worse at 0.7M tokens
+    c.base.learning_rate = 6e-3
+    c.base.optim.power = 0.32  # one trunk serves runs of 0.5M to 30M tokens (docs/decisions.md)
     c.base.train.eval_tokens = 100_000
     c.ladder = ((32, 2), (64, 3))  # (width, layers) of each model size
     c.budgets = (1e11, 2e11)  # training FLOPs, exactly counted (lm/flops.py)
@@ -46,9 +48,10 @@ def defaults() -> ConfigDict:
 
 def tiny(c: ConfigDict) -> ConfigDict:
     """Full sweep for a laptop: budgets a factor of 8 apart, a run at 4 times the largest."""
-    c.ladder = ((24, 2), (32, 2), (40, 2), (48, 2), (64, 2))  # one depth: N grows smoothly
-    c.budgets = (3e11, 6e11, 1.2e12, 2.4e12)
-    c.tokens_per_parameter = (4.0, 150.0)  # with fewer, the first steps of training dominate
+    c.ladder = ((20, 2), (24, 2), (32, 2), (40, 2), (48, 2), (60, 2), (72, 2))  # one depth
+    c.budgets = (2.5e11, 5e11, 1e12, 2e12)
+    c.seeds = (0, 1)
+    c.tokens_per_parameter = (4.0, 60.0)  # with fewer, the first steps of training dominate
     return c
 
 
@@ -64,17 +67,19 @@ def quick(c: ConfigDict) -> ConfigDict:
 
 
 def long(c: ConfigDict) -> ConfigDict:
-    """Larger budgets and models, and a run at 10 times the largest; planned at 40 minutes."""
+    """Three times the compute, and a run at 10 times the largest budget."""
     c.held_out = 10.0
-    c.ladder = ((32, 2), (40, 2), (48, 2), (64, 2), (80, 2), (96, 2), (128, 2))
-    c.budgets = (1e12, 2e12, 4e12, 8e12)
-    c.tokens_per_parameter = (4.0, 150.0)
+    c.ladder = ((24, 2), (32, 2), (40, 2), (48, 2), (60, 2), (72, 2), (90, 2), (108, 2), (128, 2))
+    c.budgets = (7.5e11, 1.5e12, 3e12, 6e12)
+    c.seeds = (0, 1)
+    c.tokens_per_parameter = (4.0, 60.0)
     return c
 
 
 def gpu(c: ConfigDict) -> ConfigDict:
     c.base.data.vocab_size = 32_000
     c.base.batch_size, c.base.seq_len = 128, 1024
+    c.base.learning_rate, c.base.optim.power = 4e-3, 0.0
     c.base.model.dtype = "bfloat16"
     c.base.data.max_epochs = 1.0
     c.ladder = ((192, 4), (256, 5), (384, 6), (512, 8), (640, 10))

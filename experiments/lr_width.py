@@ -3,8 +3,8 @@
     python -m experiments.lr_width --out=out/lr_width
     python -m experiments.lr_width --out=out/lr_width --widths=32,64,128 --tokens=2000000
 
-    python -m experiments.lr_width --out=out/lr --widths=32,64 --rates=0.002,0.004,0.008
-models) and once at the same rate for all, and draws both. Takes about 8 minutes on 2 cores.
+Trains each width at each rate twice, once under the rule for width (lm/optim.py) and once at the
+same rate for all parameters, on the full sweep's settings with two layers, and draws both.
 """
 
 if __name__ == "__main__":

@@ -112,15 +112,18 @@ def make_plan(sweep: ConfigDict, data: Data) -> list[Rung]:
             f"no model of the ladder has {low:g} to {high:g} tokens per parameter at any budget: "
             "change ladder, budgets or tokens_per_parameter"
         )
-    if sweep.held_out:
+    rungs = [
+        _rung(s, cells[s.name], seed, 1.0, sweep.seeds[0], data)
+        for seed in sweep.seeds[1:]
+        for s in grid
+    ]
+    if sweep.held_out:  # with the first seed only
         shape, cell = _held_out(sweep, shapes)
         cells[shape.name] = sorted([*cells[shape.name], cell])
+    first = sweep.seeds[0]
     rungs = [
-        _rung(shape, cells[shape.name], seed, 1.0, sweep.seeds[0], data)
-        for seed in sweep.seeds
-        for shape in shapes
-        if cells[shape.name]
-    ]
+        _rung(s, cells[s.name], first, 1.0, first, data) for s in shapes if cells[s.name]
+    ] + rungs
     rungs += _checks(sweep, {s.name: s for s in (grid[0], grid[-1])}, cells, data)
     for rung in rungs:
         _check_epochs(rung, data.tokens)

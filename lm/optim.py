@@ -24,8 +24,10 @@ class Schedule(NamedTuple):
     """A learning rate as a function of the step, its numbers traced: one program for all.
 
     Steps count from 0; all values are floats. `cosine` is 1.0 for a cosine from the end of warm-up
-    to `total`, 0.0 for constant until `decay_start` and then 1 - sqrt down to `final` (Hagele et
-    al. 2024).
+    to `total`, 0.0 for a plateau until `decay_start` and then 1 - sqrt down to `final` (Hagele et
+    al. 2024). The plateau is constant for `power_start` steps and then falls as steps^-power: the
+    best constant rate falls about so with the length of a run (Bjorck et al. 2025), and a plateau
+    that follows it serves runs of every length (Shen et al. 2024, "Power Scheduler").
     """
 
     peak: float
@@ -34,6 +36,8 @@ class Schedule(NamedTuple):
     total: float
     final: float  # as a share of the peak
     cosine: float
+    power: float
+    power_start: float
 
 
 def make_schedule(config: ConfigDict, total_steps: int | None = None) -> Schedule:
@@ -43,7 +47,14 @@ def make_schedule(config: ConfigDict, total_steps: int | None = None) -> Schedul
     share = o.decay_share if o.schedule == "wsd" else 0.0
     start = total - cooldown_steps(total, share)
     return Schedule(
-        config.learning_rate, o.warmup, start, total, o.final_lr, float(o.schedule == "cosine")
+        config.learning_rate,
+        o.warmup,
+        start,
+        total,
+        o.final_lr,
+        cosine=float(o.schedule == "cosine"),
+        power=o.power if o.schedule == "wsd" else 0.0,
+        power_start=max(1.0, o.power_tokens / (config.batch_size * config.seq_len)),
     )
 
 
@@ -59,7 +70,8 @@ def learning_rate(s: Schedule, step: jax.Array) -> jax.Array:
     through = jnp.clip((step - s.warmup) / jnp.maximum(s.total - s.warmup, 1.0), 0, 1)
     cosine = 0.5 * (1 + jnp.cos(jnp.pi * through))
     cooled = jnp.clip((step - s.decay_start) / jnp.maximum(s.total - s.decay_start, 1.0), 0, 1)
-    shape = jnp.where(s.cosine > 0, cosine, 1 - jnp.sqrt(cooled))
+    plateau = (jnp.maximum(step + 1, s.power_start) / s.power_start) ** -s.power
+    shape = jnp.where(s.cosine > 0, cosine, plateau * (1 - jnp.sqrt(cooled)))
     return s.peak * warm * (s.final + (1 - s.final) * shape)
 
 

@@ -37,8 +37,19 @@ def test_a_trunk_and_its_branches_agree_until_the_branch():
     np.testing.assert_array_equal(short, long)
 
 
+def test_a_falling_plateau_depends_on_the_tokens_read_alone():
+    c = get_config("tiny")
+    c.learning_rate, c.optim.warmup, c.optim.power, c.optim.power_tokens = 1.0, 1, 0.5, 32_768
+    c.batch_size, c.seq_len = 16, 128  # 2,048 tokens a step: it falls from step 16 on
+    r = rates(make_schedule(resolve(c), 100), 80)
+    np.testing.assert_allclose(r[:16], 1.0)
+    np.testing.assert_allclose(r[16:80], (np.arange(17, 81) / 16) ** -0.5, rtol=1e-5)
+    short, long = (rates(make_schedule(resolve(c), total), 80) for total in (100, 400))
+    np.testing.assert_array_equal(short, long)
+
+
 def test_cosine_ends_at_its_final_share():
-    r = rates(Schedule(2.0, 5, 50, 50, 0.1, 1.0), 51)
+    r = rates(Schedule(2.0, 5, 50, 50, 0.1, 1.0, 0.0, 1.0), 51)
     assert r[4] == 2.0 and r[50] == pytest.approx(0.2)
     assert (np.diff(r[5:]) <= 0).all()
 
