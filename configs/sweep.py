@@ -26,12 +26,12 @@ def defaults() -> ConfigDict:
     c = ConfigDict()
     c.base = gpt.get_config("tiny")  # of every run; the ladder changes its shape only
     c.base.batch_size = 8  # so few tokens need small batches: 16 is 0.2 nats worse at 0.7M tokens
-    c.base.learning_rate = 6e-3
+    c.base.learning_rate = 5e-3
     c.base.optim.power = 0.32  # one trunk serves runs of 0.5M to 30M tokens (docs/decisions.md)
     c.base.train.eval_tokens = 100_000
     c.ladder = ((32, 2), (64, 3))  # (width, layers) of each model size
     c.budgets = (1e11, 2e11)  # training FLOPs, exactly counted (lm/flops.py)
-    c.tokens_per_parameter = (2.0, 150.0)  # cells of the grid with D/N outside are left out
+    c.tokens_per_parameter = (5.0, 40.0)  # other cells are left out: near the optimum one law holds
     c.held_out = 4.0  # a run at this multiple of the largest budget tests the law; 0: none
     c.held_out_ratio = 20.0  # its model is the one whose D/N comes nearest to this
     c.seeds = (0,)  # the whole grid is trained with each
@@ -48,10 +48,8 @@ def defaults() -> ConfigDict:
 
 def tiny(c: ConfigDict) -> ConfigDict:
     """Full sweep for a laptop: budgets a factor of 8 apart, a run at 4 times the largest."""
-    c.ladder = ((20, 2), (24, 2), (32, 2), (40, 2), (48, 2), (60, 2), (72, 2))  # one depth
-    c.budgets = (2.5e11, 5e11, 1e12, 2e12)
-    c.seeds = (0, 1)
-    c.tokens_per_parameter = (4.0, 60.0)  # with fewer, the first steps of training dominate
+    c.ladder = ((24, 2), (32, 2), (40, 2), (48, 2), (56, 2), (64, 2), (80, 2))  # one depth
+    c.budgets = (3.75e11, 7.5e11, 1.5e12, 3e12)
     return c
 
 
@@ -67,12 +65,11 @@ def quick(c: ConfigDict) -> ConfigDict:
 
 
 def long(c: ConfigDict) -> ConfigDict:
-    """Three times the compute, and a run at 10 times the largest budget."""
+    """Twice the compute a run, each with two seeds, and a run at 10 times the largest budget."""
     c.held_out = 10.0
-    c.ladder = ((24, 2), (32, 2), (40, 2), (48, 2), (60, 2), (72, 2), (90, 2), (108, 2), (128, 2))
+    c.ladder = ((32, 2), (40, 2), (48, 2), (56, 2), (64, 2), (80, 2), (96, 2), (112, 2), (128, 2))
     c.budgets = (7.5e11, 1.5e12, 3e12, 6e12)
     c.seeds = (0, 1)
-    c.tokens_per_parameter = (4.0, 60.0)
     return c
 
 
