@@ -17,7 +17,7 @@ def test_cells_spend_their_budget_in_whole_steps():
     rungs = [r for r in make_plan(sweep, DATA) if r.lr_factor == 1 and r.seed == 0]
     for rung in rungs:
         for t in rung.trials:
-            assert t.steps * 4 * 128 == t.D
+            assert t.steps * sweep.base.batch_size * sweep.base.seq_len == t.D
             assert pytest.approx(t.D * rung.flops_per_token, rel=1e-12) == t.C
             assert abs(t.C - t.budget) <= rung.flops_per_step / 2
     # Every cell within the bounds is there, each once.
