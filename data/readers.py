@@ -10,13 +10,16 @@ what the world has: they go on, and say what they left out.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from data import warc
+from data import books, code, conversations, latex, records, warc, wikitext
+from data.charset import decode
 from data.documents import Document, Skip, Skipped, Skips
 from data.errors import UserError, suggest
-from data.streams import blocks, stem
+from data.source import is_tfds
+from data.source import read as read_prepared
+from data.streams import contents, stem
 
 Reader = Callable[[Path, str, Skip], Iterator[Document]]  # (file, its name in the source, skip)
 
@@ -27,15 +30,17 @@ def read(
     *,
     source: str = "",
     licence: str = "",
+    licences: Collection[str] = (),
     skips: Skip | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file or folder, files in the order of their names.
 
     Args:
-      path: a file or a folder, searched in its subfolders.
+      path: a file or a folder, searched in its subfolders, or 'tfds:NAME[:DIR]'.
       kind: how to read it, a name in READERS; '' chooses by each file's suffix.
       source, licence: what documents get that do not say so themselves; the source is by
         default the file's name within `path`.
+      licences: if given, documents under any other go to `skips`.
       skips: gets every record that gives no document; by default they are counted nowhere.
 
     Raises UserError where the path or kind does not exist.
@@ -45,15 +50,25 @@ def read(
         raise UserError(
             f'kind "{kind}" is not one of: {", ".join(READERS)}{suggest(kind, READERS)}'
         )
+    if is_tfds(str(path)):
+        yield from (
+            d._replace(source=source or d.source, licence=d.licence or licence)
+            for d in read_prepared(str(path))
+        )
+        return
     for file, name in files(path, skip):
         reader = READERS[kind] if kind else _by_suffix(file)
         if reader is None:
             skip(Skipped("unknown type", str(file)))
             continue
         for document in reader(file, name, skip):
-            yield document._replace(
+            document = document._replace(
                 source=source or document.source or name, licence=document.licence or licence
             )
+            if licences and not set(document.licence.split(" OR ")) & set(licences):
+                skip(Skipped("licence", f"{file}, {document.id}", document.licence or "none"))
+            else:
+                yield document
 
 
 def files(path: str | os.PathLike[str], skip: Skip) -> list[tuple[Path, str]]:
@@ -88,28 +103,8 @@ def _by_suffix(file: Path) -> Reader | None:
     return SUFFIXES.get(Path(stem(file)).suffix)
 
 
-def contents(file: Path, skip: Skip, limit: int = warc.MAX_RECORD) -> bytes | None:
-    """Return the whole of a small file, None where it is damaged, empty or over `limit` bytes."""
-    parts, held = [], 0
-    for block in blocks(file, skip):
-        if block is None:
-            return None
-        parts.append(block)
-        held += len(block)
-        if held > limit:
-            skip(Skipped("too large", str(file), f"over {limit:,} bytes"))
-            return None
-    data = b"".join(parts)
-    if not data.strip(b"\0 \t\r\n"):
-        skip(Skipped("empty", str(file)))
-        return None
-    return data
-
-
 def html_files(file: Path, name: str, skip: Skip) -> Iterator[Document]:
     """Yield a saved page; its text is the HTML, for an extractor."""
-    from data.charset import decode
-
     data = contents(file, skip)
     if data is not None:
         text, charset = decode(data)
@@ -120,6 +115,13 @@ def html_files(file: Path, name: str, skip: Skip) -> Iterator[Document]:
 READERS: dict[str, Reader] = {
     "warc": warc.documents,
     "html": html_files,
+    "books": books.texts,
+    "encyclopedia": wikitext.dump,
+    "code": code.sources,
+    "papers": latex.tex,
+    "irc": conversations.irc,
+    "jsonl": records.jsonl,
+    "parquet": records.parquet,
 }
 SUFFIXES: dict[str, Reader] = {
     ".warc": warc.documents,
@@ -127,4 +129,11 @@ SUFFIXES: dict[str, Reader] = {
     ".html": html_files,
     ".htm": html_files,
     ".xhtml": html_files,
+    ".txt": books.texts,
+    ".xml": wikitext.dump,
+    ".tex": latex.tex,
+    ".log": conversations.irc,
+    ".jsonl": records.jsonl,
+    ".ndjson": records.jsonl,
+    ".parquet": records.parquet,
 }

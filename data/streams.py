@@ -16,6 +16,7 @@ import zstandard
 from data.documents import Skip, Skipped
 
 CHUNK = 1 << 20
+MAX_FILE = 1 << 25  # bytes of a file that is read as a whole
 MAX_LINE = 1 << 26  # bytes; a longer line is no record
 BOMB_SIZE, BOMB_RATIO = 1 << 28, 200  # decompressed bytes, and times the compressed ones
 
@@ -150,6 +151,24 @@ def lines(file: Path, skip: Skip, limit: int = MAX_LINE) -> Iterator[Line]:
         parts = [*parts, tail] if held <= limit else []
     if held:
         yield from line()
+
+
+def contents(file: Path, skip: Skip, limit: int = MAX_FILE) -> bytes | None:
+    """Return the whole of a small file, None where it is damaged, empty or over `limit` bytes."""
+    parts, held = [], 0
+    for block in blocks(file, skip):
+        if block is None:
+            return None
+        parts.append(block)
+        held += len(block)
+        if held > limit:
+            skip(Skipped("too large", str(file), f"over {limit:,} bytes"))
+            return None
+    data = b"".join(parts)
+    if not data.strip(b"\0 \t\r\n"):
+        skip(Skipped("empty", str(file)))
+        return None
+    return data
 
 
 class Lost(Exception):
