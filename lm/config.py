@@ -35,7 +35,7 @@ CHOICES = {
     "model.norm": ("rms", "layer"),
     "model.position": ("rotary", "learned", "relative", "none"),
     "model.dtype": ("float32", "bfloat16"),
-    "model.remat": ("none", "full"),
+    "model.remat": ("none", "minimal", "attention", "offload", "full"),
     "optim.schedule": ("wsd", "cosine", "constant"),
     "train.on_nonfinite": ("stop", "skip"),
     "data.model_type": ("bpe", "unigram"),
@@ -63,6 +63,7 @@ NOT_RESULT = (
     "model.scan",
     "model.remat",
     "train.log_every",
+    "train.loss_chunk",
     "train.keep_checkpoints",
 )
 
