@@ -139,8 +139,8 @@ def test_broken_power_law_of_named_columns(tmp_path, monkeypatch):
     path = write(tmp_path / "t.csv", {"flops": x, "err": y})
     found = run(path, tmp_path, monkeypatch, "--approach=broken", "--x=flops", "--y=err")
     assert found["derived"]["d"] == pytest.approx(100, rel=0.01)
-    with pytest.raises(UserError, match='"C" is missing'):
-        run(path, tmp_path, monkeypatch, "--approach=broken", "--y=err", "--x=C")
+    with pytest.raises(UserError, match='"err2" is missing'):
+        run(path, tmp_path, monkeypatch, "--approach=broken", "--y=err2", "--x=flops")
 
 
 def test_task_loss_then_accuracy(tmp_path, monkeypatch):
