@@ -83,7 +83,7 @@ def test_hoffmanns_constants_give_their_own_optimum_and_ours_differ():
 def test_the_three_approaches_stand_side_by_side_and_the_curves_are_our_own():
     drawn = law_figures.three_approaches()
     assert "not public" in drawn.note
-    assert [what[:12] for what in numbers(drawn)] == [f"a, approach {i}" for i in (1, 2, 3)]
+    assert [what[:13] for what in numbers(drawn)] == [f"a, approach {i}" for i in (1, 2, 3)]
     own = law_figures.own_curves()
     assert "not public" in own.note and own.rows[0].ours == drawn.rows[0].ours
 
