@@ -42,9 +42,14 @@ def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
+def fold(codes: np.ndarray) -> np.ndarray:
+    """Return uint64: the lower case of each code point, 0 where it is not alphanumeric."""
+    return _folding()[np.minimum(codes, LAST_CODE)]
+
+
 def words(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return hash, start and end (in characters) of each word of a text's code points."""
-    folded = _folding()[np.minimum(codes, LAST_CODE)]
+    folded = fold(codes)
     inside = np.zeros(len(folded) + 2, np.int8)
     inside[1:-1] = folded != 0
     edges = np.diff(inside)
@@ -67,7 +72,8 @@ def grams(word_hashes: np.ndarray, n: int = N) -> np.ndarray:
     return mix(total)
 
 
-def _all_grams(texts: Iterable[str], n: int) -> np.ndarray:
+def all_grams(texts: Iterable[str], n: int) -> np.ndarray:
+    """Return the distinct n-gram hashes of all texts, sorted."""
     parts = [grams(words(_codes(text))[0], n) for text in texts]
     return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
 
@@ -104,7 +110,7 @@ def shared(
 
     Memory holds the validation n-grams (8 bytes each); training streams past them.
     """
-    index = _all_grams(valid, n)
+    index = all_grams(valid, n)
     if not len(index):
         return index
     found = np.zeros(len(index), bool)
