@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-parity sweep sweep-long figures test test-all lint format bench bench-data lock clean
+.PHONY: help setup setup-data setup-test setup-parity sweep sweep-long curate figures test test-all lint format bench bench-data lock clean
 
 PY := .venv/bin/python
 
@@ -27,6 +27,10 @@ sweep: setup ## text -> tokenizer -> tokens -> N x D sweep -> law -> frontier ->
 sweep-long: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/long)
 sweep-long: setup ## the sweep with larger budgets, planned at 40 minutes on 2 cores (OUT=)
 	$(PY) -m experiments.sweep --config=configs/sweep.py:long --workdir='$(OUT)'
+
+curate: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/curated)
+curate: setup-data ## the embedded messy crawl -> clean documents and a report of every drop (OUT=)
+	$(PY) -m data.curate --config=configs/curate.py:web --out='$(OUT)'
 
 figures: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/figures)
 figures: setup ## figures of published papers, with published numbers beside ours (OUT=)
@@ -55,6 +59,9 @@ bench-data: setup-test ## how fast batches are made
 
 setup: ## .venv with the locked core requirements
 	@.ci/venv .venv requirements.txt --require-hashes --only-binary :all:
+
+setup-data: setup
+	@.ci/venv .venv requirements-data.txt --require-hashes
 
 setup-test: setup
 	@.ci/venv .venv requirements-test.txt --require-hashes

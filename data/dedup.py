@@ -1,0 +1,289 @@
+"""Deduplication: exact, by sentences, by substrings (one mechanism) and by MinHash (datatrove's).
+
+Exact, sentence and substring deduplication all say: of equal pieces the first stays. Each task
+writes the 64-bit hashes of its pieces, `Sign`; a task for each range of hashes finds those that
+came before, `Find`; and each task takes its own out again, `Remove`. `ranges` of hashes share all
+pieces evenly, and memory holds one of them. A false match among n pieces has a chance of about
+n**2 / 2**65.
+
+Pieces are: a document (all its letters and digits, case folded), every run of 3 sentences or
+lines as in C4 (Raffel et al. 2020), or every run of 50 words (Lee et al. 2022 take 50 tokens).
+MinHash is datatrove's with rensa's signatures over word 5-grams: with b bands of r rows two
+documents of Jaccard similarity s meet with probability 1 - (1 - s**r)**b.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+from datatrove.utils.hashing import HashConfig
+
+from data import overlap
+from data.files import write_atomic
+from data.ledger import Ledger
+from data.shuffle import mix
+from data.words import SENTENCE_END
+
+PIECE = np.dtype([("hash", "<u8"), ("document", "<u4"), ("start", "<u4"), ("end", "<u4")])
+SENTENCES = 3
+HALF = np.uint64(32)  # bits
+WORDS = 50
+
+
+class Pieces(Protocol):
+    """A text's pieces: hashes, and where each starts and ends in characters."""
+
+    def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+def _words(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return overlap.words(codes)
+
+
+def _whole(hashes: np.ndarray) -> np.ndarray:
+    """Return one hash of a sequence of hashes, uint64 [1]."""
+    places = mix(np.arange(1, len(hashes) + 1, dtype=np.uint64))
+    return mix(np.array([(hashes * places).sum(dtype=np.uint64)]))
+
+
+def whole_text(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The text itself; equal are texts that differ in case, spaces and punctuation only.
+
+    A text without letters or digits is compared as it stands.
+    """
+    hashes, _, _ = _words(text)
+    if not len(hashes):
+        hashes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        hashes = hashes.astype(np.uint64)
+    return _whole(hashes), np.zeros(1, np.int64), np.array([len(text)])
+
+
+def sentence_runs(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every three sentences (lines count as sentences) in a row, without case and punctuation."""
+    hashes, starts, _ = _words(text)
+    cuts = {m.end() for m in SENTENCE_END.finditer(text)} | {
+        i + 1 for i, c in enumerate(text) if c == "\n"
+    }
+    ends = np.array(sorted(cuts | {len(text)}), np.int64)
+    sentence = np.searchsorted(ends, starts, "right")  # of each word
+    if not len(hashes):
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    firsts = np.flatnonzero(np.diff(sentence, prepend=-1))
+    edges = np.append(firsts, len(hashes))
+    ones = [_whole(hashes[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    runs = overlap.grams(np.concatenate(ones), SENTENCES)
+    numbers = sentence[firsts]
+    begins = np.where(numbers > 0, ends[numbers - 1], 0)[: len(runs)]
+    return runs, begins, ends[numbers[SENTENCES - 1 :]][: len(runs)]
+
+
+def word_runs(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every fifty words in a row."""
+    hashes, starts, ends = _words(text)
+    runs = overlap.grams(hashes, WORDS)
+    return runs, starts[: len(runs)], ends[WORDS - 1 :][: len(runs)]
+
+
+PIECES: dict[str, Pieces] = {
+    "exact": whole_text,
+    "sentence": sentence_runs,
+    "substring": word_runs,
+}
+
+
+class Sign(PipelineStep):
+    """Writes the pieces of a task's documents, sorted by hash, a file for each range of hashes."""
+
+    name, type = "pieces", "DEDUP"
+
+    def __init__(self, folder: Path, kind: str, ranges: int):
+        super().__init__()
+        self.folder, self.kind, self.ranges = folder, kind, ranges
+
+    def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        pieces = PIECES[self.kind]
+        files = [Spill(self.folder / f"{i:04d}" / f"{rank:05d}.pieces") for i in range(self.ranges)]
+        for number, document in enumerate(data):
+            hashes, starts, ends = pieces(document.text)
+            records = np.zeros(len(hashes), PIECE)
+            records["hash"], records["document"] = hashes, number
+            records["start"], records["end"] = starts, ends
+            owner = (((hashes >> HALF) * np.uint64(self.ranges)) >> HALF).astype(np.int64)
+            for i in np.unique(owner):
+                files[i].add(records[owner == i])
+            yield document
+        for file in files:
+            file.close()
+
+
+class Spill:
+    """An array that grows on disk: held up to a size, then appended; complete once closed."""
+
+    LIMIT = 1 << 20  # bytes held
+
+    def __init__(self, path: Path):
+        self.path, self.size = path, 0
+        self.held: list[np.ndarray] = []
+        self.hidden = path.with_name(f".{path.name}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.hidden.unlink(missing_ok=True)  # of a task that was killed
+
+    def add(self, records: np.ndarray) -> None:
+        self.held.append(records)
+        self.size += records.nbytes
+        if self.size > self.LIMIT:
+            self._flush()
+
+    def _flush(self) -> None:
+        with open(self.hidden, "ab") as file:
+            file.write(b"".join(records.tobytes() for records in self.held))
+        self.held, self.size = [], 0
+
+    def close(self) -> None:
+        self._flush()
+        self.hidden.replace(self.path)
+
+
+class Find(PipelineStep):
+    """Finds, in one range of hashes, the pieces that an earlier one equals.
+
+    Earlier is: in a task of lower rank, an earlier document, or earlier in the same document.
+    """
+
+    name, type = "find pieces", "DEDUP"
+
+    def __init__(self, folder: Path, out: Path):
+        super().__init__()
+        self.folder, self.out = folder, out
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        files = sorted((self.folder / f"{rank:04d}").glob("*.pieces"))
+        parts = [np.fromfile(file, PIECE) for file in files]
+        owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        records = np.concatenate(parts) if parts else np.zeros(0, PIECE)
+        del parts
+        order = np.argsort(records["hash"], kind="stable")  # within a hash, as they came
+        records, owners = records[order], owners[order]
+        repeated = np.zeros(len(records), bool)
+        repeated[1:] = records["hash"][1:] == records["hash"][:-1]
+        for i, file in enumerate(files):
+            found = records[repeated & (owners == i)]
+            write_atomic(self.out / f"{rank:04d}" / f"{file.stem}.repeated", found.tobytes())
+
+
+class Remove(PipelineStep):
+    """Takes out what `Find` found: whole documents, or spans of their text.
+
+    A document that loses text is dropped where less than `min_words` words of it are left.
+    """
+
+    name, type = "remove pieces", "DEDUP"
+
+    def __init__(self, found: Path, kind: str, ledger: Ledger, count: Any, min_words: int = 20):
+        super().__init__()
+        self.found, self.kind, self.ledger, self.count = found, kind, ledger, count
+        self.min_words = min_words
+
+    def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        stage = self.ledger.stage(self.kind)
+        files = sorted(self.found.glob(f"*/{rank:05d}.repeated"))
+        records = np.concatenate([np.fromfile(f, PIECE) for f in files] or [np.zeros(0, PIECE)])
+        records = records[np.argsort(records["document"], kind="stable")]
+        for number, document in enumerate(data):
+            stage.enter(document)
+            first, last = np.searchsorted(records["document"], [number, number + 1])
+            reason = self._remove(document, records[first:last], stage) if first < last else ""
+            if reason:
+                stage.drop(reason, document)
+                continue
+            stage.leave(document)
+            yield document
+
+    def _remove(self, document: Any, pieces: np.ndarray, stage: Any) -> str:
+        if self.kind == "exact":
+            return "duplicate"
+        text = without(document.text, pieces["start"], pieces["end"])
+        stage.tally["characters removed"] += len(document.text) - len(text)
+        stage.tally["documents changed"] += 1
+        if len(text.split()) < self.min_words:
+            return "little left"
+        document.text = text
+        document.metadata["tokens"] = self.count(text)
+        return ""
+
+
+def without(text: str, starts: np.ndarray, ends: np.ndarray) -> str:
+    """Return a text without the given spans, which may overlap."""
+    order = np.argsort(starts, kind="stable")
+    parts, at = [], 0
+    for start, end in zip(starts[order].tolist(), ends[order].tolist(), strict=True):
+        if start > at:
+            parts.append(text[at:start])
+        at = max(at, end)
+    return "".join([*parts, text[at:]]).strip()
+
+
+# MinHash --------------------------------------------------------------------------------------
+
+
+def minhash_config(bands: int = 14, rows: int = 8) -> MinhashConfig:
+    return MinhashConfig(
+        num_buckets=bands, hashes_per_bucket=rows, hash_config=HashConfig(precision=32)
+    )
+
+
+class RensaSignature(MinhashDedupSignature):
+    """datatrove's first stage with signatures by rensa, ten times as fast."""
+
+    def __init__(self, folder: Path, bands: int, rows: int):
+        from data.words import RegexTokenizer
+
+        super().__init__(str(folder), minhash_config(bands, rows), language=RegexTokenizer())
+
+    def get_shingles(self, text: str) -> np.ndarray:
+        """Return the hashes of word 5-grams; of a shorter text the hash of all its words."""
+        hashes, _, _ = _words(text)
+        runs = overlap.grams(hashes, self.config.n_grams)
+        return runs if len(runs) or not len(hashes) else _whole(hashes)
+
+    def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
+        from rensa import RMinHash
+
+        found = RMinHash(num_perm=self.num_hashes, seed=self.config.seed)
+        found.update([h.to_bytes(8, "little") for h in shingles.tolist()])
+        return np.array(found.digest(), np.uint32).reshape(self.config.num_buckets, -1).tolist()
+
+
+class RemoveNearDuplicates(PipelineStep):
+    """Drops all but one document of each cluster that datatrove's third stage found."""
+
+    name, type = "remove near duplicates", "DEDUP"
+
+    def __init__(self, clusters: Path, ledger: Ledger):
+        super().__init__()
+        self.clusters, self.ledger = clusters, ledger
+
+    def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        stage = self.ledger.stage("minhash")
+        removed = set(_numbers(self.clusters / f"{rank:06d}.remove"))
+        clusters = iter(_numbers(self.clusters / f"{rank:06d}.clusters"))
+        cluster_of = dict(zip(clusters, clusters, strict=True))
+        for number, document in enumerate(data):
+            stage.enter(document)
+            if number in cluster_of:
+                stage.tally[f"cluster {cluster_of[number]}"] += 1
+            if number in removed:
+                stage.drop("near duplicate", document)
+            else:
+                stage.leave(document)
+                yield document
+
+
+def _numbers(file: Path) -> list[int]:
+    data = file.read_bytes() if file.exists() else b""
+    return list(struct.unpack(f"<{len(data) // 4}I", data))

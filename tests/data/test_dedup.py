@@ -1,0 +1,218 @@
+"""Deduplication against naive versions, and MinHash against exact Jaccard similarity."""
+
+import numpy as np
+import pytest
+from datatrove.data import Document
+from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupCluster
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data import source
+from data.dedup import (
+    PIECES,
+    SENTENCES,
+    WORDS,
+    Find,
+    Remove,
+    RemoveNearDuplicates,
+    RensaSignature,
+    Sign,
+    minhash_config,
+    sentence_runs,
+    whole_text,
+    without,
+    word_runs,
+)
+from data.embed_labels import labels
+from data.ledger import Ledger
+from data.words import SENTENCE_END
+
+TASKS = 3
+
+
+def words_of(text: str) -> list[str]:
+    """Runs of letters and digits, one by one."""
+    return "".join(c.lower() if c.isalnum() else " " for c in text).split()
+
+
+def remove(texts: list[str], kind: str, folder, ranges: int = 2) -> list[list[str]]:
+    """What is left of the texts, by task; text i belongs to task i % TASKS."""
+    shares = [[Document(t, str(i)) for i, t in enumerate(texts)][r::TASKS] for r in range(TASKS)]
+    for rank, share in enumerate(shares):
+        list(Sign(folder / "pieces", kind, ranges).run(iter(share), rank, TASKS))
+    for i in range(ranges):
+        Find(folder / "pieces", folder / "found").run(None, i, ranges)
+    left = []
+    for rank, share in enumerate(shares):
+        step = Remove(folder / "found", kind, Ledger(), len, min_words=1)
+        left.append([d.text for d in step.run(iter(share), rank, TASKS)])
+    return left
+
+
+few = st.lists(st.text("ab .", max_size=8), max_size=12)
+
+
+@given(texts=few)
+def test_exact_keeps_the_first_of_equal_texts(texts: list[str], tmp_path_factory) -> None:
+    left = remove(texts, "exact", tmp_path_factory.mktemp("exact"))
+    seen: set[str] = set()
+    for rank in range(TASKS):
+        expected = []
+        for text in texts[rank::TASKS]:
+            key = " ".join(words_of(text)) or f"={text}"
+            if key not in seen:
+                expected.append(text)
+            seen.add(key)
+        assert left[rank] == expected
+
+
+@pytest.mark.parametrize("ranges", [1, 2, 5])
+def test_exact_does_not_depend_on_the_ranges(tmp_path, ranges: int) -> None:
+    texts = [f"text number {i % 40}" for i in range(120)]
+    left = remove(texts, "exact", tmp_path, ranges)
+    assert sum(map(len, left)) == 40
+
+
+def test_a_long_span_stays_in_its_first_place_only(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def prose(n: int) -> str:
+        return " ".join(f"w{i}" for i in rng.integers(0, 10**6, n))
+
+    span = prose(WORDS + 10)
+    texts = [prose(80), f"{prose(30)} {span} {prose(30)}", f"{span} {prose(25)}", prose(90)]
+    texts += [f"{prose(20)} {span.upper().replace(' ', ', ')} {prose(20)}"]
+    (zero, *_), (one, *_), (two, *_) = left = remove(texts, "substring", tmp_path)
+    assert zero == texts[0] and left[0][1] == texts[3]
+    # Task 1 has texts 1 and 4, task 2 has text 2: the span stays in text 1.
+    assert one == texts[1]
+    assert (
+        words_of(left[1][1])
+        == words_of(texts[4].split(span.split()[0].upper())[0]) + words_of(texts[4])[-20:]
+    )
+    assert words_of(two) == words_of(texts[2])[-25:]
+
+
+@given(st.lists(st.sampled_from(["a", "bb", "c.", "d!", "\n", "é", ","]), max_size=90))
+def test_word_runs_are_all_runs(parts: list[str]) -> None:
+    text = " ".join(parts)
+    hashes, starts, ends = word_runs(text)
+    naive = words_of(text)
+    runs = [tuple(naive[i : i + WORDS]) for i in range(len(naive) - WORDS + 1)]
+    assert len(hashes) == len(runs)
+    assert len(set(hashes.tolist())) == len(set(runs))
+    for run, start, end in zip(runs, starts, ends, strict=True):
+        assert words_of(text[start:end]) == list(run)
+
+
+@given(st.lists(st.sampled_from(["a", "bb.", "c d?", "\n", "e!", " ", "f"]), max_size=40))
+def test_sentence_runs_are_three_sentences_with_words(parts: list[str]) -> None:
+    text = " ".join(parts)
+    hashes, starts, ends = sentence_runs(text)
+    pieces, at = [], 0
+    for end in sorted(
+        {m.end() for m in SENTENCE_END.finditer(text)}
+        | {i + 1 for i, c in enumerate(text) if c == "\n"}
+        | {len(text)}
+    ):
+        pieces.append(words_of(text[at:end]))
+        at = end
+    pieces = [piece for piece in pieces if piece]
+    runs = [str(pieces[i : i + SENTENCES]) for i in range(len(pieces) - SENTENCES + 1)]
+    assert len(hashes) == len(runs) and len(set(hashes.tolist())) == len(set(runs))
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        assert words_of(text[start:end]) == sum(pieces[i : i + SENTENCES], [])
+
+
+def test_repeated_boilerplate_goes_by_sentences(tmp_path) -> None:
+    footer = "All rights reserved. Read our terms. Contact the webmaster."
+    texts = [f"Page {i} says {i * i} things. {footer}" for i in range(6)]
+    left = sorted(text for share in remove(texts, "sentence", tmp_path) for text in share)
+    assert sum(footer in text for text in left) == 1
+    assert all(text.startswith("Page") for text in left)
+
+
+@given(
+    st.text("abc", max_size=20),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=6),
+)
+def test_without_takes_out_the_union(text: str, spans: list[tuple[int, int]]) -> None:
+    spans = [(a, b) for a, b in spans if a < b <= len(text)]
+    gone = {i for a, b in spans for i in range(a, b)}
+    starts, ends = (np.array([s[k] for s in spans], np.int64) for k in (0, 1))
+    assert without(text, starts, ends) == "".join(c for i, c in enumerate(text) if i not in gone)
+
+
+def test_equal_texts_have_equal_hashes_and_others_not() -> None:
+    texts = ["a b", "b a", "A, b!", "ab", "a b c", "", "!", "!!", "a a", "a"]
+    hashes = [int(whole_text(t)[0][0]) for t in texts]
+    assert hashes[0] == hashes[2]
+    assert len(set(hashes)) == len(texts) - 1
+    assert set(PIECES) == {"exact", "sentence", "substring"}
+
+
+# MinHash --------------------------------------------------------------------------------------
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    found = words_of(text)
+    return {tuple(found[i : i + 5]) for i in range(len(found) - 4)}
+
+
+def near_pairs(count: int) -> list[tuple[str, str, float]]:
+    """Pairs of texts and their exact Jaccard similarity: labelled ones, and edited documents."""
+    pairs = [(row["a"], row["b"]) for row in labels("near_duplicates")]
+    rng = np.random.default_rng(0)
+    texts = [d.text for d in source.read() if d.kind in ("web", "papers") and len(d.text) < 5000]
+    for i, text in enumerate(texts[:count]):
+        parts = text.split(" ")
+        for place in rng.integers(0, len(parts), 1 + len(parts) * (i % 6) // 140):
+            parts[place] = f"edited{place}"
+        pairs.append((text, " ".join(parts)))
+    scored = []
+    for a, b in pairs:
+        left, right = shingles(a), shingles(b)
+        if left | right:
+            scored.append((a, b, len(left & right) / len(left | right)))
+    return scored
+
+
+def bands(step: RensaSignature, text: str) -> list[tuple[int, ...]]:
+    return [tuple(band) for band in step.get_signature(step.get_shingles(text))]
+
+
+def test_recall_against_exact_similarity(tmp_path) -> None:
+    """Above 0.75 at least 97% of pairs meet; what theory says of b bands of r rows holds."""
+    step = RensaSignature(tmp_path, 20, 6)
+    rows = [
+        (s, any(x == y for x, y in zip(bands(step, a), bands(step, b), strict=True)))
+        for a, b, s in near_pairs(500)
+    ]
+    similarity, met = np.array([s for s, _ in rows]), np.array([m for _, m in rows])
+    assert (similarity >= 0.75).sum() > 300
+    assert met[similarity >= 0.75].mean() >= 0.97
+    assert not met[similarity < 0.2].any()
+    theory = 1 - (1 - similarity**6) ** 20
+    assert abs(met.mean() - theory.mean()) < 0.03
+
+
+def test_the_four_stages_leave_one_of_each_cluster(tmp_path) -> None:
+    texts = [d.text for d in source.read() if d.kind == "papers"][:60]
+    copies = [f"{text} Printed copy {i}." for i, text in enumerate(texts[:10])]
+    shares = [[Document(t, str(i)) for i, t in enumerate(part)] for part in (texts, copies)]
+    config = minhash_config(20, 6)
+    signed, matches, clusters = (tmp_path / n for n in ("signed", "matches", "clusters"))
+    for rank, share in enumerate(shares):
+        RensaSignature(signed, 20, 6).run(iter(share), rank, 2)
+    for band in range(20):
+        step = MinhashDedupBuckets(str(signed), str(matches), config=config, lines_to_buffer=100)
+        step.run(None, band, 20)
+    MinhashDedupCluster(str(matches), str(clusters), config=config, save_cluster_id=True).run(None)
+    ledger = Ledger()
+    left = []
+    for rank, share in enumerate(shares):
+        left += [d.text for d in RemoveNearDuplicates(clusters, ledger).run(iter(share), rank, 2)]
+    assert len(left) == 60
+    stage = ledger.stage("minhash")
+    assert stage.reasons["near duplicate"] == 10
+    assert sorted(stage.tally.values()) == [2] * 10
