@@ -2,8 +2,9 @@
 
     python -m lm.train --config=configs/bert.py:tiny --workdir=out/bert
 
-`tiny` (0.2M parameters) and `ladder-WIDTHxLAYERS` are the shapes of configs/gpt.py, seeing both
-ways; `base` and `large` are BERT's, `modern-base` and `modern-large` ModernBERT's.
+`tiny` (0.2M parameters) and `ladder-WIDTHxLAYERS` have ModernBERT's layers in the sizes of
+configs/gpt.py; `base` and `large` are BERT, `modern-base` and `modern-large` ModernBERT. To train
+the very layers of configs/gpt.py as an encoder, give that file --config.objective=masked.
 """
 
 from ml_collections import ConfigDict
@@ -27,7 +28,7 @@ def get_config(arg: str = "tiny") -> ConfigDict:
         c = gpt.get_config("tiny")
         c = bert(c, *BERT[arg]) if arg in BERT else modern(c, *MODERN[arg])
     elif arg in ("", "tiny") or arg.startswith("ladder-"):
-        c = gpt.get_config(arg)
+        c = modern_layers(gpt.get_config(arg))
     else:
         names = ", ".join(["tiny", *BERT, *MODERN, "ladder-WIDTHxLAYERS"])
         raise ValueError(f"configs/bert.py has no preset {arg!r}; it has {names}")
@@ -46,11 +47,19 @@ def bert(c: ConfigDict, layers: int, width: int, heads: int, mlp: int) -> Config
 
 
 def modern(c: ConfigDict, layers: int, width: int, heads: int, mlp: int) -> ConfigDict:
-    """ModernBERT's shape (Warner et al. 2024): no biases, every third layer sees all."""
-    c.model.update(layers=layers, width=width, heads=heads, mlp=mlp, gated=True, bias=False)
-    c.model.update(activation="gelu", norm="layer", norm_eps=1e-5, embed_norm=True)
+    """ModernBERT in a size of Warner et al. 2024."""
+    c.model.update(layers=layers, width=width, heads=heads, mlp=mlp)
+    c.data.vocab_size = 50_368
+    c = modern_layers(c)
+    return gpt.at_scale(c, steps=500_000, batch_size=4096, seq_len=1024, learning_rate=8e-4)
+
+
+def modern_layers(c: ConfigDict) -> ConfigDict:
+    """ModernBERT's layers (Warner et al. 2024): no biases, every third layer sees all."""
+    c.model.update(
+        gated=True, bias=False, activation="gelu", norm="layer", norm_eps=1e-5, embed_norm=True
+    )
     c.model.update(position="rotary", rope_theta=160_000.0)
     c.model.update(global_every=3, window=64, local_rope_theta=10_000.0)
     c.model.update(tie_embeddings=True, mlm_head=True)
-    c.data.vocab_size = 50_368
-    return gpt.at_scale(c, steps=500_000, batch_size=4096, seq_len=1024, learning_rate=8e-4)
+    return c

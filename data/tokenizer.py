@@ -91,6 +91,16 @@ class Tokenizer:
         )
 
     @cached_property
+    def names(self) -> list[str]:
+        """What SentencePiece calls each id: '<pad>', '<0x0A>', '\u2581the'."""
+        return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """SentencePiece's score of each id: of BPE the negative rank, of unigram a logarithm."""
+        return np.array([self._processor.get_score(i) for i in range(self.vocab_size)], np.float64)
+
+    @cached_property
     def byte_lengths(self) -> np.ndarray:
         return np.array([len(piece) for piece in self.pieces], np.int64)
 

@@ -20,7 +20,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # slow to import, and not every command needs it
 
         self.folder = Path(folder).absolute()
-        self._args = ocp.args
+        self._args, self._reader = ocp.args, ocp.StandardCheckpointHandler
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -50,6 +50,31 @@ class Checkpoints:
                 "is damaged or of another model; remove that folder to resume from an earlier one"
             ) from e
         return state if scanned else map_dicts(unstack_layers, state)
+
+    def read(self) -> tuple[int, Tree]:
+        """The newest step and its state on one device, as nested dicts, layers stacked.
+
+        Raises:
+          UserError: there is none, or it is damaged.
+        """
+        import jax
+
+        step = self.latest()
+        if step is None:
+            raise UserError(f"{self.folder} has no checkpoint yet: train the run first")
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        try:
+            abstract = jax.tree.map(
+                lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=place),
+                self._reader().metadata(self.folder / str(step) / "default").tree,
+            )
+            args = self._args.StandardRestore(abstract)
+            return step, self._manager.restore(step, args=args)
+        except Exception as e:  # Orbax, TensorStore and JAX each raise their own kinds
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(e)}): it is "
+                "damaged; remove that folder to use an earlier one"
+            ) from e
 
     def wait(self) -> None:
         """Waits for writes under way, and raises what went wrong with them."""
