@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from data.errors import UserError
+from data.mixture import Mixture, Source, Usage
 from data.shuffle import permute
 from data.store import Store
 from data.tokenizer import PAD
@@ -30,7 +31,9 @@ class Batches:
       objective: what is made of its windows (`data.objectives`).
       seed: of the shuffle, and of what the objective draws at random.
       rows: those of a batch that this process computes, by number; all by default.
-      max_epochs: refuse steps that read the store more often than this.
+      max_epochs: refuse steps that read the store more often than this; a source of a mixture
+        then drops out.
+      mixture: sources of the store with their weights; by default all of it, as it is.
 
     Attributes: `windows`, examples in an epoch; `tokens_per_epoch`, the tokens of them that D
     counts. The store's tail, less than one window, is left out of training.
@@ -44,11 +47,13 @@ class Batches:
         seed: int,
         rows: np.ndarray | None = None,
         max_epochs: float = float("inf"),
+        mixture: list[Source] | None = None,
     ):
         self.store, self.batch_size, self.objective, self.seed = store, batch_size, objective, seed
         self.rows = np.arange(batch_size) if rows is None else rows
         self.max_epochs = max_epochs
-        self.windows = whole_windows(store, objective)
+        self.mixture = Mixture(mixture, objective, max_epochs) if mixture else None
+        self.windows = self.mixture.windows if self.mixture else whole_windows(store, objective)
         self.tokens_per_epoch = self.windows * objective.stride
 
     def __call__(self, step: int) -> Batch:
@@ -63,9 +68,7 @@ class Batches:
         self.check_budget(step + count)
         steps = np.arange(step, step + count, dtype=np.int64)
         examples = (steps[:, None] * self.batch_size + self.rows).ravel()
-        epochs, places = np.divmod(examples, self.windows)
-        windows = permute(places, self.windows, self.seed, epochs)
-        starts, length = windows * self.objective.stride, self.objective.raw_length
+        starts, length = self._starts(examples), self.objective.raw_length
         tokens = _gather(self.store.tokens, starts, length)
         weights = self.store.weights
         if weights is not None:
@@ -74,8 +77,28 @@ class Batches:
         shape = (count, len(self.rows))
         return batch.each(lambda x: x.reshape(*shape, *x.shape[1:]))
 
+    def _starts(self, examples: np.ndarray) -> np.ndarray:
+        """Return where in the store each example's window starts."""
+        if self.mixture:
+            return self.mixture.places(examples, self.seed)[1]
+        epochs, places = np.divmod(examples, self.windows)
+        return permute(places, self.windows, self.seed, epochs) * self.objective.stride
+
+    def usage(self, steps: int) -> list[Usage]:
+        """Return what of each source `steps` steps read; without a mixture there is one, 'all'."""
+        examples = steps * self.batch_size
+        if self.mixture:
+            return self.mixture.usage(examples)
+        read = examples * self.objective.stride
+        epochs = examples / self.windows
+        return [Usage("all", 1.0, self.tokens_per_epoch, read, epochs, False)]
+
     def check_budget(self, steps: int) -> None:
         """Raise UserError where `steps` steps read the store more than `max_epochs` times."""
+        if self.mixture:
+            if steps * self.batch_size > self.mixture.capacity:
+                raise UserError(self.mixture.too_long(steps * self.batch_size))
+            return
         epochs = steps * self.batch_size / self.windows
         if epochs > self.max_epochs:
             budget = steps * self.batch_size * self.objective.stride

@@ -15,7 +15,7 @@ from data import overlap, source, split, store
 from data.documents import Document
 from data.errors import UserError
 from data.files import atomic_dir, hash_bytes, human_bytes, human_count, write_atomic
-from data.store import Store
+from data.store import Store, kind_of
 from data.tokenizer import Tokenizer, train
 
 VERSION = 2  # of what this room writes; raise it when the same text would give other bytes
@@ -58,6 +58,7 @@ def prepare(
     cache: str | os.PathLike[str] = "out/cache",
     limit_bytes: float | None = None,
     valid_share: float = 0.025,
+    by_kind: bool = False,
     workers: int | None = None,
     log: Callable[[str], None] = print,
 ) -> Prepared:
@@ -68,6 +69,7 @@ def prepare(
       vocab_size, model_type: of the tokenizer, trained on the training split.
       limit_bytes: keep a subset of about this much text, the same share of each kind.
       valid_share: of the documents, for validation, where the data name no split.
+      by_kind: store the documents for training sorted by kind, as mixtures need them.
       workers: processes; by default one a CPU. They do not change the result.
       log: gets one line that sums up the corpus.
 
@@ -84,6 +86,8 @@ def prepare(
         "sentencepiece": sentencepiece.__version__,
         "version": VERSION,
     }
+    if by_kind:  # otherwise left out, so that it leaves other stores' names alone
+        settings["by_kind"] = True
     key = hash_bytes(json.dumps(settings, sort_keys=True).encode())[:16]
     folder = Path(cache) / f"corpus-{key}"
     if not folder.exists():
@@ -129,9 +133,17 @@ def _build(folder: Path, path: str, settings: dict[str, Any], workers: int | Non
     )
     tokenizer.save(folder / MODEL)
     seen = overlap.shared(texts(True), texts(False), workers=workers)
-    store.write(folder / "train", documents(False), tokenizer, workers=workers)
+    by_kind = settings.get("by_kind", False)
+    chosen = sorted_by_kind(lambda: documents(False)) if by_kind else documents(False)
+    store.write(folder / "train", chosen, tokenizer, workers=workers, by_kind=by_kind)
     store.write(folder / "valid", documents(True), tokenizer, seen=seen, workers=workers)
     write_atomic(folder / "manifest.json", json.dumps(settings, indent=2) + "\n")
+
+
+def sorted_by_kind(read: Callable[[], Iterable[Document]]) -> Iterator[Document]:
+    """Yield documents sorted by kind, reading them once for each kind; memory holds one."""
+    for kind in sorted({kind_of(document) for document in read()}):
+        yield from (document for document in read() if kind_of(document) == kind)
 
 
 def hold(documents: Iterable[Document], size: float) -> list[Document] | None:

@@ -29,6 +29,10 @@ from data.tokenizer import EOT, Tokenizer
 TOKENS, OFFSETS, WEIGHTS, MANIFEST = "tokens.bin", "docs.idx", "weights.bin", "manifest.json"
 
 
+def kind_of(document: Document) -> str:
+    return document.kind or "text"
+
+
 def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
@@ -98,10 +102,12 @@ def write(
     tokenizer: Tokenizer,
     seen: np.ndarray | None = None,
     workers: int | None = None,
+    by_kind: bool = False,
 ) -> None:
     """Write the store of `documents` into `folder`; the bytes do not depend on `workers`.
 
     Tokens inside a word n-gram of `seen` (hashes, from `data.overlap.shared`) get weight 0.
+    `by_kind` says that the documents come sorted by kind, as mixtures need them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kinds: Counter[str] = Counter()
@@ -112,7 +118,7 @@ def write(
     def counted() -> Iterator[str]:
         nonlocal bytes_read
         for document in documents:
-            kinds[document.kind or "text"] += 1
+            kinds[kind_of(document)] += 1
             bytes_read += text_bytes(document)
             yield document.text
 
@@ -149,6 +155,8 @@ def write(
             OFFSETS: hashlib.sha256(offsets.tobytes()).hexdigest(),
         },
     }
+    if by_kind:
+        manifest["by_kind"] = True
     if zeros:
         manifest["sha256"][WEIGHTS] = weights_hash.hexdigest()
     else:

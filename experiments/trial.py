@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ml_collections import ConfigDict
 
 from data.files import write_atomic
+from data.mixture import as_record
 from experiments.plan import Rung, Trial, at_steps
 from experiments.records import record_path, write_record
 from lm.config import resolve
@@ -245,6 +246,7 @@ def make_record(
         "N": rung.N,
         "N_non_embedding": rung.N_non_embedding,
         "D": trial.D,
+        "sources": as_record(trainer.batches.usage(trial.steps)),
         "C": trial.C,
         "C_6ND": 6.0 * rung.N * trial.D,
         "C_spent": trial.C_spent,

@@ -233,7 +233,9 @@ def to_json(c: ConfigDict) -> str:
 
 def result_fields(c: ConfigDict) -> dict[str, Any]:
     """The fields that determine a run's numbers: equal fields, equal run."""
-    return {k: v for k, v in flatten(c.to_dict()).items() if k not in NOT_RESULT}
+    fields = flatten(c.to_dict())
+    ignored = set(NOT_RESULT) - ({"data.max_epochs"} if fields.get("data.mixture") else set())
+    return {k: v for k, v in fields.items() if k not in ignored}
 
 
 def claim_workdir(workdir: Path, c: ConfigDict) -> None:

@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from data import objectives
+from data import mixture, objectives
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
 from data.files import hash_bytes
@@ -92,8 +92,15 @@ def prepare_data(config: ConfigDict, log: Callable[[str], None] = print) -> Prep
         cache=d.cache,
         limit_bytes=int(d.limit_mb * 1e6) or None,
         valid_share=d.valid_share,
+        by_kind=bool(d.mixture),
         log=log,
     )
+
+
+def mixture_of(config: ConfigDict, prepared: Prepared) -> list[mixture.Source] | None:
+    """The weighted sources of a resolved config; None where it asks for no mixture."""
+    d = config.data
+    return mixture.sources(prepared.train, d.mixture, d.temperature) if d.mixture else None
 
 
 def make_objective(config: ConfigDict, prepared: Prepared) -> Objective:
@@ -142,6 +149,7 @@ class Trainer:
             config.seed,
             rows=self.rows,
             max_epochs=config.data.max_epochs,
+            mixture=mixture_of(config, prepared),
         )
         whole = NamedSharding(self.mesh, P())
         shardings = state_shardings(self.model, self.optimizer, self.mesh)
@@ -360,6 +368,8 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
     distributed.check_equal("the config", hash_bytes(to_json(config).encode()))
     trainer = distributed.together(lambda: Trainer(config, prepared))
     trainer.batches.check_budget(config.steps)
+    if config.data.mixture:
+        say(mixture.table(trainer.batches.usage(config.steps)))
     claim(workdir, config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
     state = trainer.restore(checkpoints) or trainer.init()
@@ -386,6 +396,8 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
                 )
                 return None
             checkpoints.save(step, state)
+            if config.data.mixture:
+                log.say(mixture.table(trainer.batches.usage(step)))
             final = trainer.evaluate(state, tokens=0)
             log.final(step, final)
             return final
