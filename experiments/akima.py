@@ -44,12 +44,13 @@ def minimum(
     """A budget's Minimum, and ln N* of each draw (nan where it is at an end)."""
     from scipy.interpolate import Akima1DInterpolator
 
-    order = np.argsort(N)
-    x = np.log(N[order])
+    sizes, place = np.unique(N, return_inverse=True)
+    loss = np.bincount(place, loss) / np.bincount(place)  # runs of one size count as their mean
+    x = np.log(sizes)
     step = (x[-1] - x[0]) / (PER_GAP * (len(x) - 1) - 1)
     grid = x[0] + step * np.arange(PER_GAP * (len(x) - 1))
     rng = np.random.default_rng(seed)
-    y = np.log(loss[order][:, None] + noise * rng.standard_normal((len(x), draws)))
+    y = np.log(loss[:, None] + noise * rng.standard_normal((len(x), draws)))
     best = np.argmin(Akima1DInterpolator(x, y)(grid), axis=0)
     inside = (best > 0) & (best < len(grid) - 1)
     log_N = np.where(inside, grid[best], np.nan)

@@ -46,6 +46,31 @@ def condition(theta: np.ndarray, terms: Terms, loss: np.ndarray) -> float:
     return float(np.linalg.cond(hessian / np.outer(scale, scale)))
 
 
+def flattest(theta: np.ndarray, terms: Terms, loss: np.ndarray) -> np.ndarray:
+    """The move of theta (P) along which the fit worsens least.
+
+    Its length is the one that takes the sum of squares to the end of a 90% likelihood range.
+    """
+    return soft_direction(
+        curvature(theta, terms, loss),
+        np.logaddexp.reduce(log_terms(theta[None], terms)[0], axis=0) - np.log(loss),
+    )
+
+
+def soft_direction(hessian: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """As `flattest`, from the Hessian (P, P) of half the sum of squared residuals."""
+    scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
+    values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
+    direction = vectors[:, 0] / scale
+    size = np.sqrt(rise(len(residual)) * float(residual @ residual) / max(values[0], 1e-15))
+    return direction * size * (1.0 if direction[np.argmax(np.abs(direction))] > 0 else -1.0)
+
+
+def in_words(names: list[str], move: np.ndarray) -> str:
+    """'ln A +0.41, alpha +0.02': a direction and how far it goes."""
+    return ", ".join(f"{name} {step:+.2g}" for name, step in zip(names, move, strict=True))
+
+
 def absent_terms(theta: np.ndarray, terms: Terms) -> list[int]:
     """Terms that the fit has driven to nothing: a coefficient at its lower bound, zero."""
     z = log_terms(theta[None], terms)[0]

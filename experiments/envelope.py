@@ -3,7 +3,8 @@
 Hoffmann et al. 2022 (arXiv 2203.15556), section 3.1: smooth the curves, find at each of 1,500
 log-spaced values of C the run of least loss, and fit N* = k C^a through those sizes. Hull rule used
 here: a level counts only where two or more runs have been trained that far and the winner is
-neither the smallest nor the largest of them, since at the edges the next size was not tried.
+neither the smallest nor the largest of them, since at the edges the next size was not tried. Runs
+of one size, whatever their lengths or schedules, count as that size's least loss.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from experiments.isoflop import LEVEL
 from experiments.runs import Runs
 
 LEVELS = 1500
+SMOOTHED = 40  # a curve is averaged over a window of its length over this
 
 
 class Envelope(NamedTuple):
@@ -25,6 +27,7 @@ class Envelope(NamedTuple):
     interval: tuple[float, float]
     C: np.ndarray
     N: np.ndarray
+    loss: np.ndarray  # the envelope's, smoothed
     sizes: int  # different models on the envelope
 
 
@@ -37,13 +40,10 @@ def fit_envelope(curves: Runs, draws: int = 500, seed: int = 0) -> Envelope:
         raise UserError(
             'approach 1 needs training curves: rows with a "group" column naming the run'
         )
-    labels = np.unique(curves.group)
-    lines = [_curve(curves.where(curves.group == label)) for label in labels]
     levels = np.geomspace(curves.C.min(), curves.C.max(), LEVELS)
-    losses = np.stack(
-        [np.interp(np.log(levels), C, loss, left=np.inf, right=np.inf) for _, C, loss in lines]
-    )
-    sizes = np.log([N for N, _, _ in lines])
+    models = np.unique(curves.N)
+    losses = np.stack([_lowest(curves.where(curves.N == N), np.log(levels)) for N in models])
+    sizes = np.log(models)
     found = _winners(sizes, losses)
     inside = np.isfinite(found)
     if len(np.unique(found[inside])) < 3:
@@ -56,7 +56,7 @@ def fit_envelope(curves: Runs, draws: int = 500, seed: int = 0) -> Envelope:
     slopes = []
     for _ in range(draws):
         # Sizes are what was sampled: 1,500 levels are not 1,500 observations.
-        kept = np.unique(rng.integers(len(lines), size=len(lines)))
+        kept = np.unique(rng.integers(len(sizes), size=len(sizes)))
         again = _winners(sizes[kept], losses[kept])
         good = np.isfinite(again)
         if len(np.unique(again[good])) >= 2:
@@ -69,18 +69,28 @@ def fit_envelope(curves: Runs, draws: int = 500, seed: int = 0) -> Envelope:
         (float(low), float(high)),
         levels[inside],
         np.exp(found[inside]),
+        losses.min(axis=0)[inside],
         len(np.unique(found[inside])),
     )
 
 
-def _curve(run: Runs) -> tuple[float, np.ndarray, np.ndarray]:
-    """N, ln C and the running median of three of the loss."""
+def _lowest(runs: Runs, log_C: np.ndarray) -> np.ndarray:
+    """The least loss of one size's runs at each level; inf where none of them was."""
+    assert runs.group is not None
+    lines = [_curve(runs.where(runs.group == label)) for label in np.unique(runs.group)]
+    return np.min([np.interp(log_C, *line, left=np.inf, right=np.inf) for line in lines], axis=0)
+
+
+def _curve(run: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """ln C and the loss, smoothed by a running mean over a fortieth of the run."""
     order = np.argsort(run.C)
     loss = run.loss[order]
-    if len(loss) >= 3:
-        middle = np.median(np.stack([loss[:-2], loss[1:-1], loss[2:]]), axis=0)
-        loss = np.concatenate([loss[:1], middle, loss[-1:]])
-    return float(run.N[0]), np.log(run.C[order]), loss
+    width = max(len(loss) // SMOOTHED, 1)
+    half = width // 2
+    total = np.concatenate([[0.0], np.cumsum(loss)])
+    place = np.arange(len(loss))
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(loss))
+    return np.log(run.C[order]), (total[high] - total[low]) / (high - low)
 
 
 def _winners(sizes: np.ndarray, losses: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from experiments.tables import table
 FIGURES: dict[str, Callable[[], Drawn]] = {
     "chinchilla_isoflop": paper_figures.chinchilla_isoflop,
     "chinchilla_surface": paper_figures.chinchilla_surface,
+    "own_curves": law_figures.own_curves,
     "three_approaches": law_figures.three_approaches,
     "epoch": paper_figures.epoch,
     "porian": paper_figures.porian,

@@ -5,28 +5,26 @@
     python -m experiments.fit out/sweep --out=law.json              (a sweep's folder)
     python -m experiments.fit runs.csv --approach=2 --out=isoflop.json
 
-Approaches: 1, the envelope of training curves (rows of one `group` are a run's checkpoints); 2,
-isoFLOP minima; 3, the parametric law (the only one that makes a law.json for other commands, with
-its roll-out and the approaches side by side); kaplan, his form without a floor.
+Approaches 3 (the parametric law, with its roll-out and the approaches side by side) and tied (the
+same with alpha = beta) make a law.json for other commands. The others:
+
+{approaches}
 
 Columns: N (parameters), D (tokens), loss (nats/token); optional run_id, C (training FLOPs; 6ND
 where it is absent), budget (FLOPs; runs of one isoFLOP group), held_out (1: scored, not fitted),
-group (rows that are checkpoints or branches of one run), in_fit (0: left out).
+group (rows that are checkpoints or branches of one run), U (unique tokens), in_fit (0: left out),
+N_non_embedding (what --parameters=non-embedding fits).
 """
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-
-from data.errors import UserError, run
+from data.errors import UserError, run, suggest
 from data.files import write_atomic
-from experiments import forms
-from experiments.envelope import fit_envelope
-from experiments.isoflop import fit_isoflop
+from experiments.approaches import APPROACHES, Options, curves
 from experiments.laws import Law, fit
-from experiments.runs import Runs, read
+from experiments.runs import PARAMETERS, own_curves, read
 from experiments.tables import table
 from experiments.validation import examine, findings
 
@@ -34,10 +32,6 @@ from experiments.validation import examine, findings
 def show(law: Law) -> str:
     """A fitted law for people."""
     return "\n".join([str(law), *_approaches(law), *findings(law), *_holdout(law)])
-
-
-def _range(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.4g} to {interval[1]:.4g}"
 
 
 def _approaches(law: Law) -> list[str]:
@@ -52,86 +46,98 @@ def _approaches(law: Law) -> list[str]:
 def _holdout(law: Law) -> list[str]:
     return [
         f"held out {h['run_id']} ({h['times_largest_C']:.3g} times the largest C fitted): loss "
-        f"{h['loss']:.4f}, predicted {h['predicted']:.4f} ({_range(tuple(h['interval']))}), "
-        f"error {h['error_percent']:+.2f}%, {'inside' if h['inside'] else 'OUTSIDE'} the interval"
+        f"{h['loss']:.4f}, predicted {h['predicted']:.4f} ({h['interval'][0]:.4f} to "
+        f"{h['interval'][1]:.4f}), error {h['error_percent']:+.2f}%, "
+        f"{'inside' if h['inside'] else 'OUTSIDE'} the interval"
         for h in law.holdout
     ]
 
 
-def other(approach: str, runs: Runs, delta: float, seed: int) -> tuple[str, dict[str, Any]]:
-    """Approach 1, 2 or kaplan as text for people and as plain data."""
-    used = runs.fitted
-    if approach == "1":
-        e = fit_envelope(used, seed=seed)
-        record = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in e._asdict().items()}
-        text = f"N* = {e.k:.4g} C^{e.a:.4f}, a {_range(e.interval)} (90%), {e.sizes} sizes win"
-        return text, record
-    if approach == "2":
-        iso = fit_isoflop(used, seed)
-        if iso is None:
-            raise UserError(
-                "no isoFLOP groups: approach 2 needs budgets with 3 sizes or more, by a `budget` "
-                "column or by C within a tenth"
-            )
-        rows = [["C", "runs", "N*", "D*", "loss", "problem"]]
-        for m in iso.minima:
-            found = [m.N, m.D, m.loss]
-            cells = ["-" if x is None else f"{x:.4g}" for x in found]
-            rows.append([f"{m.C:.3g}", str(m.points), *cells, m.problem])
-        lines = [table(rows)]
-        if iso.a is not None:
-            ends = "" if iso.a_interval is None else f", a {_range(iso.a_interval)} (90%)"
-            lines.append(f"N* = {iso.k_N:.4g} C^{iso.a:.4f}{ends}")
-        lines += [f"warning: {w}" for w in iso.warnings]
-        return "\n".join(lines), iso._asdict() | {"minima": [m._asdict() for m in iso.minima]}
-    kaplan = forms.fit_kaplan(used.N, used.D, used.loss, delta)
-    p = kaplan.params
-    text = (
-        f"L = ((Nc/N)^(aN/aD) + Dc/D)^aD: aN {p['alpha_N']:.4f}, aD {p['alpha_D']:.4f}, "
-        f"Nc {np.exp(p['log_Nc']):.3g}, Dc {np.exp(p['log_Dc']):.3g}; objective "
-        f"{kaplan.objective:.6g}, {kaplan.reached:.0%} of the polished starts reached it"
-    )
-    return text, {"params": p, "objective": kaplan.objective, "reached": kaplan.reached}
-
-
 def main() -> None:
     """The command."""
+    listed = "\n".join(f"    {name:13}{a.help}" for name, a in APPROACHES.items())
     parser = argparse.ArgumentParser(
         prog="python -m experiments.fit",
-        description=__doc__,
+        description=(__doc__ or "").replace("{approaches}", listed),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", help="CSV, JSON lines, Parquet, or a sweep's folder")
     parser.add_argument("--out", default="law.json", help="where the law goes (%(default)s)")
     parser.add_argument(
-        "--approach", default="3", choices=("1", "2", "3", "kaplan"), help="default %(default)s"
+        "--approach", default="3", metavar="NAME", help="see above (default %(default)s)"
     )
-    parser.add_argument("--curves", default="", help="training curves, to compare approach 1 too")
+    parser.add_argument(
+        "--curves",
+        default="",
+        help="training curves or a sweep's folder, to compare approach 1 too",
+    )
     parser.add_argument(
         "--delta", type=float, default=1e-3,
         help="Huber's threshold on ln loss; 0: absolute values, inf: squares (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--residuals", default="log", choices=("log", "plain"), help="of ln loss, or of the loss"
+    )
+    parser.add_argument(
+        "--parameters", default="total", choices=tuple(PARAMETERS), help="what N is (%(default)s)"
+    )
+    parser.add_argument("--x", default="C", help="a column's name, for some approaches")
+    parser.add_argument("--y", default="loss", help="a column's name, for some approaches")
+    parser.add_argument(
+        "--noise", type=float, default=0.002, help="scatter of losses, for akima (%(default)s)"
+    )
     parser.add_argument("--bootstrap", type=int, default=1000, help="refits (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the refits (%(default)s)")
     flags = parser.parse_args()
+    check(flags)
+    if flags.approach in ("3", "tied"):
+        law = parametric(flags)
+        law.save(flags.out)
+        print(show(law))
+    else:
+        options = Options(
+            flags.delta,
+            flags.bootstrap,
+            flags.seed,
+            flags.parameters,
+            flags.x,
+            flags.y,
+            flags.noise,
+        )
+        text, record = APPROACHES[flags.approach].fit(flags.runs, options)
+        record |= {"approach": flags.approach, "source": Path(flags.runs).name}
+        write_atomic(flags.out, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        print(text)
+    print(f"wrote {flags.out}")
+
+
+def check(flags: argparse.Namespace) -> None:
+    """Refuse options that make no sense."""
+    names = ("3", "tied", *APPROACHES)
+    if flags.approach not in names:
+        close = suggest(flags.approach, names)
+        raise UserError(f'no approach "{flags.approach}"{close}; there are: {", ".join(names)}')
     if not flags.delta >= 0:
         raise UserError(f"--delta={flags.delta:g} must not be negative")
+    if not flags.noise > 0:
+        raise UserError(f"--noise={flags.noise:g} must be positive")
     if flags.bootstrap < 100:
         raise UserError(
             f"--bootstrap={flags.bootstrap} is too few for a 90% interval; use 100 or more"
         )
-    runs = read(flags.runs)
-    if flags.approach == "3":
-        law = fit(runs, flags.delta, flags.bootstrap, flags.seed)
-        law = examine(law, runs, read(flags.curves) if flags.curves else None)
-        law.save(flags.out)
-        print(show(law))
-    else:
-        text, record = other(flags.approach, runs, flags.delta, flags.seed)
-        record |= {"approach": flags.approach, "sha256": runs.fitted.fingerprint}
-        write_atomic(flags.out, json.dumps(record, indent=1, allow_nan=False) + "\n")
-        print(text)
-    print(f"wrote {flags.out}")
+
+
+def parametric(flags: argparse.Namespace) -> Law:
+    """Approach 3, with what other approaches and a roll-out say of it.
+
+    Training curves for approach 1 are those of --curves, else of a sweep's own folder.
+    """
+    runs = read(flags.runs, flags.parameters)
+    tied = flags.approach == "tied"
+    law = fit(runs, flags.delta, flags.bootstrap, flags.seed, tied, flags.residuals)
+    if flags.curves:
+        return examine(law, runs, curves(flags.curves))
+    return examine(law, runs, own_curves(flags.runs))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 MISFIT = 2.0  # residual scatter over that of repeated seeds from which on the form is doubted
 
 
-def check_identifiable(runs: Runs) -> None:
-    """Refuse runs that cannot determine the five parameters, saying what is missing."""
+def check_identifiable(runs: Runs, parameters: int = 5) -> None:
+    """Refuse runs that cannot determine the parameters, saying what is missing."""
     n = len(runs)
-    if n <= len(NAMES):
+    if n <= parameters:
         raise UserError(
-            f"{n} runs cannot fit {len(NAMES)} parameters and measure the noise: "
-            f"at least {len(NAMES) + 1} are needed, {len(NAMES) + 1 - n} more"
+            f"{n} runs cannot fit {parameters} parameters and measure the noise: "
+            f"at least {parameters + 1} are needed, {parameters + 1 - n} more"
         )
     for letter, values in (("N", runs.N), ("D", runs.D)):
         distinct = len(np.unique(values))
@@ -40,17 +40,20 @@ def check_identifiable(runs: Runs) -> None:
 def warn(law: "Law", runs: Runs) -> list[str]:
     """What the data do not pin down, in words."""
     found = [f"{text}: that term is absent from the fit" for text in law.diagnostics["at_bound"]]
-    found += [text for name in NAMES if (text := _unidentified(name, law))]
+    names = NAMES if law.form == "free" else NAMES[:4]
+    found += [text for name in names if (text := _unidentified(name, law))]
     if law.params["E"] < 0.01 * runs.loss.min():
         found.append("E is at its lower bound, 0: the losses do not show where they level off")
+    if law.form == "tied":
+        found.append("alpha = beta is assumed, and so that N* and D* grow alike with C (a = 1/2)")
     gap = law.diagnostics["gap_to_next_minimum"]
     if gap is not None and gap < 0.05:
         found.append(f"another minimum is only {gap:.2%} worse: the fit is not unique in practice")
     used = runs.fitted
-    if len(used) < 3 * len(NAMES):
-        found.append(f"{len(used)} runs for {len(NAMES)} parameters: take the intervals as rough")
+    if len(used) < 3 * len(names):
+        found.append(f"{len(used)} runs for {len(names)} parameters: take the intervals as rough")
     spread = float((used.D / used.N).max() / (used.D / used.N).min())
-    if spread < 4:
+    if spread < 4 and law.form == "free":
         found.append(f"D/N varies only {spread:.2g}-fold, so alpha and beta are hard to tell apart")
     if misfit := _misfit(law, used):
         found.append(misfit)

@@ -30,13 +30,14 @@ from experiments.power_law import (
     NAMES,
     best_log_N,
     design,
+    fit_theta,
     mean_loss,
     natural,
     uncentre,
 )
 from experiments.runs import Runs, from_columns, read
-from experiments.search import Found, Objective, Terms, search
-from experiments.tables import table
+from experiments.search import Found, Objective, Terms
+from experiments.tables import preformatted, table
 
 FORMULA = "L(N, D) = E + A/N^alpha + B/D^beta"
 
@@ -75,11 +76,12 @@ class Law:
     noise: uncertainty.Noise
     draws: np.ndarray = field(repr=False, compare=False)
     delta: float = 1e-3
+    residuals: str = "log"  # of ln loss, or 'plain': of the loss
     per_token: PerToken = PerToken()
     isoflop: IsoFlop | None = None
     holdout: tuple[dict[str, Any], ...] = ()
     level: float = LEVEL
-    form: str = "chinchilla"
+    form: str = "free"  # or 'tied': alpha = beta
 
     @property
     def theta(self) -> np.ndarray:
@@ -128,17 +130,24 @@ class Law:
             "",
             table(rows),
             "",
-            f"objective {self.objective:.12g} (sum of Huber of ln loss, delta {self.delta:g}); "
+            f"objective {self.objective:.12g} ({self._objective}); "
             f"{self.diagnostics['share_of_starts_at_best']:.0%} of "
             f"{self.diagnostics['starts_polished']} starts reached it; condition number "
             f"{self.diagnostics['condition_number']:.2g}; single runs scatter "
             f"{self.noise.scale:.2%} around the law",
+            f"flattest direction: {self.diagnostics['flat_direction']}",
         ]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
-    def _repr_markdown_(self) -> str:
+    @property
+    def _objective(self) -> str:
+        of = "ln loss" if self.residuals == "log" else "the loss"
+        names = {0.0: f"sum of absolute residuals of {of}", np.inf: f"half sum of squares of {of}"}
+        return names.get(self.delta, f"sum of Huber of {of}, delta {self.delta:g}")
+
+    def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return f"```text\n{self}\n```"
+        return preformatted(str(self))
 
     def _interval(self, value: float, draws: np.ndarray) -> Interval:
         low, high = uncertainty.quantiles(draws, self.level)
@@ -147,6 +156,7 @@ class Law:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, strict JSON."""
         record = asdict(self) | {
+            "delta": self.delta if np.isfinite(self.delta) else "inf",
             "formula": FORMULA,
             "draws": [[float(f"{x:.9g}") for x in row] for row in self.draws],
             "isoflop": None if self.isoflop is None else _isoflop_dict(self.isoflop),
@@ -167,6 +177,7 @@ class Law:
         return cls(
             **values
             | {
+                "delta": float(values["delta"]),
                 "intervals": {k: tuple(v) for k, v in values["intervals"].items()},
                 "warnings": tuple(values["warnings"]),
                 "noise": uncertainty.Noise(**values["noise"]),
@@ -193,24 +204,27 @@ def fit(
     delta: float = 1e-3,
     bootstrap: int = 1000,
     seed: int = 0,
+    tied: bool = False,
+    residuals: str = "log",
 ) -> Law:
     """Fit L = E + A/N^alpha + B/D^beta at its global optimum, with 90% bootstrap intervals.
 
     runs: a table, columns (N, D, loss, optional C, budget, held_out ...) or a path. delta: where
-    the Huber loss of the log residual turns from squares to absolute values; 0 is least absolute
-    deviations, inf least squares. UserError: the runs cannot determine the law.
+    the Huber loss of a residual turns from squares to absolute values; 0 is least absolute
+    deviations, inf least squares. tied: one exponent, alpha = beta. residuals: 'log', of ln loss,
+    or 'plain', of the loss. UserError: the runs cannot determine the law.
     """
     given = _table(runs)
     used = given.fitted
-    check_identifiable(used)
-    objective = Objective(delta)
-    terms, centre = design(used.N, used.D)
-    found = search(terms, used.loss, objective)
+    check_identifiable(used, 4 if tied else 5)
+    objective = Objective(delta, residuals == "log")
+    terms, centre = design(used.N, used.D, tied)
+    theta, found = fit_theta(used.N, used.D, used.loss, objective, tied)
     noise = uncertainty.estimate_noise(used, terms, found.theta)
     centred = uncertainty.resample(
         terms, used.loss, found.theta, objective, noise, bootstrap, seed, group=used.group
     )
-    theta, draws = uncentre(found.theta[None], centre)[0], uncentre(centred, centre)
+    draws = uncentre(centred, centre)
     params = {k: float(v) for k, v in zip(NAMES, natural(theta), strict=True)}
     law = Law(
         params=params,
@@ -224,6 +238,8 @@ def fit(
         noise=noise,
         draws=draws,
         delta=delta,
+        residuals=residuals,
+        form="tied" if tied else "free",
         per_token=fit_per_token(used),
         isoflop=fit_isoflop(used, seed),
     )
@@ -263,7 +279,7 @@ def conventions(runs: Runs) -> dict[str, str]:
     return {
         "N": f"parameters, {runs.N_counted}",
         "D": "tokens, as in column D",
-        "C": "C = 6ND" if runs.C_counted == "6ND" else exact,
+        "C": exact if runs.C_counted == "exact" else f"C = {runs.C_counted}",
         "loss": "nats/token",
     }
 
@@ -291,11 +307,11 @@ def diagnose(
 ) -> dict[str, Any]:
     """How the search went, and what the data leave open (see experiments.diagnostics)."""
     # Each parameter as a linear function of the centred theta; A and B in units of the data.
-    directions = np.eye(5)
-    directions[1, 3], directions[2, 4] = centre
+    directions = np.eye(len(found.theta))
+    directions[1, 3], directions[2, -1] = centre
     absent = diagnostics.absent_terms(found.theta, terms)
     profiles = {}
-    for k, (name, direction) in enumerate(zip(NAMES, directions, strict=True)):
+    for k, (name, direction) in enumerate(zip(NAMES, directions, strict=False)):
         p = diagnostics.profile(direction, found.theta, terms, loss, objective, found.objective)
         low, high = np.exp(np.clip([p.low, p.high], -LARGEST, LARGEST)) if k < 3 else p[:2]
         profiles[name] = {
@@ -303,15 +319,23 @@ def diagnose(
             "high": None if p.open_high else float(high),
             "rise": p.rise,
         }
+    profiles.setdefault("beta", profiles["alpha"])  # tied
     return {
         "grid_points": found.starts,
         "starts_polished": found.polished,
         "share_of_starts_at_best": found.reached,
         "gap_to_next_minimum": found.gap if np.isfinite(found.gap) else None,
         "condition_number": diagnostics.condition(found.theta, terms, loss),
+        "flat_direction": _flattest(found.theta, terms, loss, directions),
         "at_bound": [f"{NAMES[k]} = 0" for k in absent],
         "profiles": profiles,
     }
+
+
+def _flattest(theta: np.ndarray, terms: Terms, loss: np.ndarray, directions: np.ndarray) -> str:
+    """How the parameters move together where the objective rises least, in words."""
+    names = [f"ln {n}" if n in "EAB" else n for n in NAMES[: len(theta)]]
+    return diagnostics.in_words(names, directions @ diagnostics.flattest(theta, terms, loss))
 
 
 def score(law: Law, held: Runs, i: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import akima, downstream, overtraining, repeated_data
-from experiments.isoflop import fit_isoflop
+from experiments.isoflop import IsoFlop, fit_isoflop
 from experiments.laws import Law, design, fit, mean_loss, uncentre
 from experiments.published_data import load, where
 from experiments.runs import Runs, from_columns
@@ -101,13 +101,19 @@ def chinchilla_isoflop() -> Drawn:
         counts(axis)
     rows_ = [
         Row("a, isoFLOP minima (paper: approach 2)", 0.49, iso.a),
-        Row("N* at 5.76e23 FLOPs (paper, approach 2: 63e9)", 63e9, iso.k_N * 5.76e23**iso.a),
+        Row("D* of 67e9 parameters (paper, table A3)", 1.7e12, _tokens_of(67e9, iso)),
     ]
     note = (
         f"{len(runs)} of 240 points lie within 30% of the paper's nine budgets and are used; their "
         "losses were read off a colour bar. " + "; ".join(iso.warnings)
     )
     return Drawn(figure, rows_, note)
+
+
+def _tokens_of(N: float, iso: IsoFlop) -> float:
+    """D* of the budget whose N* is N."""
+    assert iso.k_N and iso.k_D and iso.a and iso.b
+    return iso.k_D * (N / iso.k_N) ** (iso.b / iso.a)
 
 
 def chinchilla_surface() -> Drawn:
@@ -139,10 +145,11 @@ def chinchilla_surface() -> Drawn:
     right.set(xscale="log", xlabel="parameters N", ylabel="loss (nats/token)", ylim=(1.9, 5))
     right.set_title("Slices at fixed compute")
     counts(right.xaxis)
-    at = law.optimal(5.76e23)
+    at, theirs = law.optimal(5.76e23), _hoffmann_law(law).optimal(5.76e23)
     rows = [
         Row("a, parametric (paper: approach 3)", 0.46, law.params["beta"] / _sum(law)),
         Row("N* at 5.76e23 FLOPs (paper, approach 3: 40e9)", 40e9, at.N.value),
+        Row("the same from Hoffmann's constants", 40e9, theirs.N.value),
     ]
     return Drawn(figure, rows, "The paper's approach 3 stopped before its minimum: see epoch.")
 
@@ -167,7 +174,7 @@ def epoch() -> Drawn:
     left.plot(*centre, "D", color=FRONTIER, mec="white", ms=8, label="this fit")
     left.plot(0.34781, 0.36585, "s", color=SOFT, mec="white", ms=7, label="Epoch, published")
     left.plot(*HOFFMANN[3:], "o", color=ACCENT, mec="white", ms=8, label="Hoffmann et al.")
-    left.legend(loc="upper left", fontsize=8)
+    left.legend(loc="lower right", fontsize=8)
     left.set(xlabel="alpha", ylabel="beta")
     left.set_title("Exponents and their confidence region")
     C = np.geomspace(1e18, 1e26, 60)
@@ -265,18 +272,19 @@ def gadre() -> Drawn:
     small = np.isin(table["model"], GADRE_SMALL)
     five = small & (table["M"] == 20) | (table["model"] == GADRE_SMALL[0]) & (table["M"] == 320)
     six = five | (table["model"] == "open_lm_1b") & (table["M"] == 20)
-    law = overtraining.fit_tied(table["N"][five], table["D"][five], table["loss"][five])
+    law = overtraining.fit_tied({k: table[k][five] for k in ("N", "D", "loss")}, bootstrap=300)
     error = overtraining.fit_error(table["loss"][six], table["err_avg17"][six])
     for M, colour in zip((20, 640), (FRONTIER, ACCENT), strict=True):
         N = np.geomspace(8e6, 1e10, 50)
-        left.plot(6 * M * N**2, law.predict(N, M * N), color=colour, label=f"law, D/N = {M}")
+        along = mean_loss(law.theta, np.log(N), np.log(M * N))
+        left.plot(6 * M * N**2, along, color=colour, label=f"law, D/N = {M}")
     left.plot(table["C"], table["loss"], "o", color=SOFT, ms=4, label="all runs")
     left.plot(table["C"][five], table["loss"][five], "o", color=INK, ms=6, label="fitted")
     left.set(xscale="log", xlabel="training compute C (FLOPs)", ylabel="C4 loss (nats/token)")
     left.set_title("Loss")
     left.legend(fontsize=8)
     x = np.linspace(2.3, 6.2, 80)
-    right.plot(x, error.predict(x), color=FRONTIER)
+    right.plot(x, overtraining.error_at(error.params, x), color=FRONTIER)
     right.plot(table["loss"], table["err_avg17"], "o", color=SOFT, ms=4)
     right.plot(table["loss"][six], table["err_avg17"][six], "o", color=INK, ms=6)
     right.set(xlabel="C4 loss (nats/token)", ylabel="average error of 17 tasks")
@@ -284,9 +292,9 @@ def gadre() -> Drawn:
     rows = []
     for model, M, loss_error, task_error in GADRE_ERRORS:
         run = where(table, (table["model"] == model) & (table["M"] == M))
-        loss = float(law.predict(run["N"], run["D"])[0])
+        loss = law.predict(float(run["N"][0]), float(run["D"][0])).value
         left.plot(run["C"], loss, "D", color=ACCENT, mfc="none", ms=9, mew=1.6)
-        task = float(error.predict(np.array(loss)))
+        task = float(overtraining.error_at(error.params, loss))
         right.plot(run["loss"], task, "D", color=ACCENT, mfc="none", ms=9, mew=1.6)
         relative = 100 * abs(loss / run["loss"][0] - 1), 100 * abs(task / run["err_avg17"][0] - 1)
         rows.append(Row(f"loss error of {model} at D/N {M} (%)", loss_error, float(relative[0])))

@@ -39,7 +39,7 @@ class PerToken:
 
 def fit_per_token(runs: Runs) -> PerToken:
     """FLOPs per token over 6N as a function of N, by least squares; 1 where C is 6ND."""
-    if runs.C_counted == "6ND":
+    if runs.C_counted != "exact":
         return PerToken()
     N0 = float(np.exp(np.log(runs.N).mean()))
     x, y = np.log(runs.N / N0), np.log(runs.C / (6 * runs.N * runs.D))

@@ -1,4 +1,6 @@
-"""The form L(N, D) = E + A/N^alpha + B/D^beta: its terms, loss and compute-optimal size.
+"""The form L(N, D) = E + A/N^alpha + B/D^beta: its terms, fit, loss and compute-optimal size.
+
+Tied, alpha and beta are one parameter; theta has it twice, so that all that uses a law works alike.
 
 theta is (ln E, ln A, ln B, alpha, beta), rows of it are bootstrap draws. Hoffmann et al. 2022
 (arXiv 2203.15556), section 3.3. N parameters, D tokens, C FLOPs, losses nats/token.
@@ -9,32 +11,41 @@ from typing import Any
 import numpy as np
 
 from experiments.per_token import PerToken
-from experiments.search import Terms
+from experiments.search import Found, Objective, Terms, search
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 LARGEST = 690.0  # exp of more is not a finite double
 
 
-def design(N: np.ndarray, D: np.ndarray) -> tuple[Terms, tuple[float, float]]:
+def design(N: np.ndarray, D: np.ndarray, tied: bool = False) -> tuple[Terms, tuple[float, float]]:
     """Terms over (ln E, ln A, ln B, alpha, beta), and the means that ln N and ln D are taken from.
 
-    Centred columns keep the Hessian well conditioned; `uncentre` undoes it.
+    Centred columns keep the Hessian well conditioned; `uncentre` undoes it. Tied has no beta.
     """
     log_N, log_D = np.log(N), np.log(D)
     centre = (float(log_N.mean()), float(log_D.mean()))
-    columns = np.zeros((3, len(N), 5))
+    columns = np.zeros((3, len(N), 4 if tied else 5))
     for k in range(3):
         columns[k, :, k] = 1
     columns[1, :, 3] = centre[0] - log_N
-    columns[2, :, 4] = centre[1] - log_D
+    columns[2, :, -1] = centre[1] - log_D
     return Terms(columns, 3), centre
 
 
+def fit_theta(
+    N: np.ndarray, D: np.ndarray, loss: np.ndarray, objective: Objective, tied: bool = False
+) -> tuple[np.ndarray, Found]:
+    """The global optimum's theta, and how it was found (in centred terms)."""
+    terms, centre = design(N, D, tied)
+    found = search(terms, loss, objective, grid=200 if tied else 40)
+    return uncentre(found.theta[None], centre)[0], found
+
+
 def uncentre(theta: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
-    """Parameters of the centred terms as (ln E, ln A, ln B, alpha, beta), S 5."""
-    result = theta.copy()
-    result[:, 1] += theta[:, 3] * centre[0]
-    result[:, 2] += theta[:, 4] * centre[1]
+    """Centred parameters (S 5; tied S 4) as (ln E, ln A, ln B, alpha, beta), S 5."""
+    result = theta[:, [0, 1, 2, 3, -1]]
+    result[:, 1] += result[:, 3] * centre[0]
+    result[:, 2] += result[:, 4] * centre[1]
     return result
 
 

@@ -14,7 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data.errors import UserError
+from experiments.minimise import LEVEL, NEAR, refits
 from experiments.search import Objective
+from experiments.tables import table
+from experiments.uncertainty import quantiles
 
 RANGE = (0.05, 2000.0)  # of R_D* and R_N* that is searched
 FLAT = 0.004  # relative rise of the objective that still counts as fitting as well
@@ -45,7 +48,16 @@ class Decay(NamedTuple):
     objective: float
     minima: tuple[tuple[float, float, float], ...]  # (R_D*, R_N*, objective), the best first
     flat_R_D: tuple[float, float]  # range of R_D* whose best fit is within 0.4% of the objective
+    intervals: dict[str, tuple[float, float]]  # 90%, of R_D and R_N, from refits of resampled runs
     warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [["parameter", "value", "90% interval"]]
+        for name in ("R_D", "R_N"):
+            low, high = self.intervals[name]
+            rows.append([f"{name}*", f"{getattr(self, name):.5g}", f"{low:.4g} to {high:.4g}"])
+        text = f"{table(rows)}\nobjective {self.objective:.9g}; {len(self.minima)} minima"
+        return "\n".join([text, *(f"warning: {w}" for w in self.warnings)])
 
 
 def optimal_parameters(U: np.ndarray, c: Constants) -> np.ndarray:
@@ -76,6 +88,7 @@ def fit(
     c: Constants = C4,
     objective: Objective = Objective(),  # noqa: B008 (immutable)
     grid: int = 48,
+    draws: int = 100,
 ) -> Decay:
     """R_D* and R_N* by Huber on ln loss: every local minimum of a grid is polished, none guessed.
 
@@ -86,10 +99,12 @@ def fit(
     if not (D > U).any():
         raise UserError("no run has D above U: repeated data is needed to see what it is worth")
 
-    def value(log_R: np.ndarray) -> float:
+    def residuals(log_R: np.ndarray) -> np.ndarray:
         R_D, R_N = np.exp(log_R)
-        residual = np.log(loss(N, D, U, R_D, R_N, c)) - np.log(observed)
-        return float(objective.values(residual).sum())
+        return np.log(loss(N, D, U, R_D, R_N, c)) - np.log(observed)
+
+    def value(log_R: np.ndarray) -> float:
+        return float(objective.values(residuals(log_R)).sum())
 
     axis = np.linspace(np.log(RANGE[0]), np.log(RANGE[1]), grid)
     surface = np.array([[value(np.array([x, y])) for y in axis] for x in axis])
@@ -108,7 +123,12 @@ def fit(
             f"{len(minima)} minima: the second, R_D* = {minima[1][0]:.4g}, R_N* = "
             f"{minima[1][1]:.4g}, is {minima[1][2] / best[2] - 1:.2%} worse"
         )
-    return Decay(best[0], best[1], best[2], tuple(minima), flat, tuple(warnings))
+    near = [np.log(m[:2]) for m in minima if m[2] < best[2] * (1 + NEAR)]
+    box = np.tile(np.log(RANGE), (2, 1)).T
+    cloud = np.exp(refits(residuals, near, objective.delta, box, draws=draws))
+    ends = [quantiles(column, LEVEL) for column in cloud.T]
+    intervals = dict(zip(("R_D", "R_N"), ends, strict=True))
+    return Decay(best[0], best[1], best[2], tuple(minima), flat, intervals, tuple(warnings))
 
 
 def _polish(

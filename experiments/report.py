@@ -26,7 +26,7 @@ from experiments.checks import (
 from experiments.frontier import frontier, show, to_json
 from experiments.laws import FORMULA, NAMES, Law, Optimum, fit
 from experiments.records import Record, read_records, write_runs_csv
-from experiments.runs import read
+from experiments.runs import own_curves, read
 from experiments.tables import duration, table
 from experiments.validation import examine, findings
 
@@ -62,7 +62,7 @@ def find(folder: Path, law: Law | None = None) -> Findings:
         write_runs_csv(folder)
         try:
             runs = read(folder / "runs.csv")
-            law = examine(fit(runs), runs)
+            law = examine(fit(runs), runs, own_curves(folder))
         except UserError as e:
             no_law = str(e)
     return Findings(

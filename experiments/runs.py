@@ -1,27 +1,21 @@
 """One table of runs, the input of every fit: read, checked, and said how it counts."""
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.errors import UserError, optional, suggest
+from data.errors import UserError, suggest
 from data.files import hash_bytes
+from experiments.rows import flag, left_out, optional_number, present, records_of, renamed, rows_of
 
 REQUIRED = ("N", "D", "loss")
-# What exports of experiment trackers and other tables call the same things, in order of preference.
-ALIASES = {
-    "N": ("summary/N", "num_params", "params", "parameters"),
-    "D": ("summary/D", "num_tokens", "tokens"),
-    "loss": ("summary/loss", "eval/loss", "eval_loss", "final_loss"),
-    "C": ("summary/C", "flops", "compute"),
-    "run_id": ("Name", "name"),
-}
+IN_BITS = ("bits_per_token", "bits_per_byte", "loss_bits", "bpb")
+PARAMETERS = {"total": "N", "non-embedding": "N_non_embedding"}
+DERIVED = "6ND, derived"  # C_counted where the table has no C
 SAME_BUDGET = 0.1  # relative width within which C counts as one budget
 
 
@@ -37,10 +31,11 @@ class Runs:
     held_out: np.ndarray  # bool: kept out of the fit, scored afterwards
     budget: np.ndarray | None = None  # FLOPs that each run was laid out for
     group: np.ndarray | None = None  # rows of one label share a run, and so its luck
-    C_counted: str = "6ND"  # or 'exact': how C was counted
+    C_counted: str = DERIVED  # or '6ND' (the column says so), or 'exact'
     N_counted: str = "as given"
     source: str = ""
     left_out: tuple[str, ...] = ()  # what was not read into the table, in words
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)  # other columns of numbers
 
     def __len__(self) -> int:
         return len(self.N)
@@ -53,6 +48,7 @@ class Runs:
             **{k: getattr(self, k)[mask] for k in ("N", "D", "loss", "C", "held_out")},
             budget=None if self.budget is None else self.budget[mask],
             group=None if self.group is None else self.group[mask],
+            extra={name: column[mask] for name, column in self.extra.items()},
         )
 
     @property
@@ -67,53 +63,55 @@ class Runs:
         return hash_bytes(np.ascontiguousarray(rows[np.lexsort(rows.T)]).tobytes())
 
 
-def read(path: str | Path) -> Runs:
+def read(path: str | Path, parameters: str = "total") -> Runs:
     """Read a table of runs.
 
     .csv (a Weights & Biases export too), .jsonl, .json, .parquet, or a sweep's folder (its
-    runs.csv, else runs/*.json). UserError: nothing there, a column or a number missing, an
-    impossible value, a row twice.
+    runs.csv, else runs/*.json). parameters: 'total', column N, or 'non-embedding', column
+    N_non_embedding. UserError: nothing there, a column or a number missing, an impossible value, a
+    row twice.
     """
     path = Path(path)
-    return from_rows(_rows(path), str(path))
+    return from_rows(rows_of(path), str(path), parameters)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if path.is_dir():
-        return _folder(path)
-    if path.suffix == ".parquet" and path.is_file():
-        return optional("pyarrow.parquet", "requirements-data.txt").read_table(path).to_pylist()
+def read_curves(folder: str | Path) -> Runs:
+    """The training curves of a sweep's folder as checkpoints: one group a run, for approach 1.
+
+    Runs of the grid only (the sweep's rate, its first seed, not held out); of runs that share a
+    trunk the longest has it, the others begin in their cooldown. A checkpoint's loss is the
+    training loss, its D and C are in proportion to its step. UserError: no records with curves.
+    """
+    grid = [r for r in records_of(Path(folder)) if "curve" in r]
+    grid = [r for r in grid if r["lr_factor"] == 1 and not r["held_out"]]
+    if not grid:
+        raise UserError(f"{folder}: no records with training curves in runs/*.json")
+    first = min(r["seed"] for r in grid)
+    longest = {r["N"]: max(g["steps"] for g in grid if g["N"] == r["N"]) for r in grid}
+    rows = {
+        (r["N"], step, loss): {
+            "run_id": f"{r['run_id']} step {step}",
+            "group": r["run_id"],
+            "N": r["N"],
+            "D": r["D"] * step / r["steps"],
+            "C": r["C"] * step / r["steps"],
+            "loss": loss,
+            "step": step,
+        }
+        for r in sorted(grid, key=lambda r: r["steps"])
+        if r["seed"] == first
+        for step, loss in zip(r["curve"]["step"], r["curve"]["loss"], strict=True)
+        if r["steps"] == longest[r["N"]] or step > r["curve"].get("decay_start", 0)
+    }  # a cooldown's first steps may still be its trunk's: of rows that are equal the last stays
+    return from_rows(list(rows.values()), str(folder))
+
+
+def own_curves(path: str | Path) -> Runs | None:
+    """The curves of a sweep's folder, None where `path` is no folder or has none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such table of runs") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}: is it a CSV file?") from None
-    try:
-        if path.suffix == ".jsonl":
-            return [_object(json.loads(line), path) for line in text.splitlines() if line.strip()]
-        if path.suffix == ".json":
-            content = json.loads(text)
-            rows = content if isinstance(content, list) else [content]
-            return [_object(row, path) for row in rows]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON at line {error.lineno}") from None
-    return list(csv.DictReader(text.splitlines()))
-
-
-def _object(row: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise UserError(f"{path}: each run has to be a JSON object, found {type(row).__name__}")
-    return row
-
-
-def _folder(path: Path) -> list[dict[str, Any]]:
-    if (path / "runs.csv").is_file():
-        return _rows(path / "runs.csv")
-    records = sorted((path / "runs").glob("*.json")) or sorted(path.glob("*.json"))
-    if not records:
-        raise UserError(f"{path}: neither runs.csv nor runs/*.json is there: run the sweep first")
-    return [row for record in records for row in _rows(record)]
+        return read_curves(path) if Path(path).is_dir() else None
+    except UserError:
+        return None
 
 
 def from_columns(columns: Mapping[str, Sequence[Any]], source: str = "") -> Runs:
@@ -126,21 +124,22 @@ def from_columns(columns: Mapping[str, Sequence[Any]], source: str = "") -> Runs
     return from_rows([dict(zip(names, row, strict=True)) for row in values], source)
 
 
-def from_rows(rows: list[dict[str, Any]], source: str = "") -> Runs:
+def from_rows(rows: list[dict[str, Any]], source: str = "", parameters: str = "total") -> Runs:
     """A checked table from one mapping a run.
 
     Optional: run_id, C, budget, held_out, group (rows of one run: checkpoints, branches), and two
-    that leave rows out: lr_factor not 1 (a test of the learning rate) and in_fit 0.
+    that leave rows out: lr_factor not 1 (a test of the learning rate) and in_fit 0. What else is
+    numbers (step, U, epochs, task metrics) is kept in `extra`.
     """
     name = source or "the table"
     if not rows:
         raise UserError(f"{name}: no runs in it")
-    rows = [_renamed(row) for row in rows]
-    for column in REQUIRED:
-        if column not in rows[0]:
-            close = suggest(column, [str(k) for k in rows[0]])
-            raise UserError(f'{name}: the column "{column}" is missing{close}')
-    reasons = [_left_out(row) for row in rows]
+    rows = [renamed(row) for row in rows]
+    _check_columns(rows[0], PARAMETERS[parameters], name)
+    total = "N" in rows[0] and "N_non_embedding" in rows[0]
+    if parameters != "total":
+        rows = [row | {"N": row[PARAMETERS[parameters]]} for row in rows]
+    reasons = [left_out(row) for row in rows]
     kept = [i for i, reason in enumerate(reasons) if not reason]
     if not kept:
         raise UserError(f"{name}: no runs are left in it ({reasons[0]})")
@@ -149,46 +148,64 @@ def from_rows(rows: list[dict[str, Any]], source: str = "") -> Runs:
     numbers = {c: np.array([_number(rows[i], c, i, name) for i in kept]) for c in REQUIRED}
     N, D = numbers["N"], numbers["D"]
     ids = tuple(str(rows[i].get("run_id") or f"row {i + 1}") for i in kept)
-    exact = _present(rows[0], "C")
+    exact = present(rows[0], "C")
     C = np.array([_number(rows[i], "C", i, name) for i in kept]) if exact else 6 * N * D
-    counted = "exact" if exact and np.abs(C / (6 * N * D) - 1).max() > 0.01 else "6ND"
-    budgets = np.array([_optional(rows[i], "budget", 0.0) for i in kept])
+    counted = DERIVED
+    if exact:
+        counted = "6ND" if np.abs(C / (6 * N * D) - 1).max() < 0.01 else "exact"
+    budgets = np.array([optional_number(rows[i], "budget", 0.0) for i in kept])
     runs = Runs(
         ids,
         N,
         D,
         numbers["loss"],
         C,
-        np.array([_flag(rows[i].get("held_out")) for i in kept]),
+        np.array([flag(rows[i].get("held_out")) for i in kept]),
         budgets if budgets.any() else None,
-        np.array([str(rows[i]["group"]) for i in kept]) if _present(rows[0], "group") else None,
+        np.array([str(rows[i]["group"]) for i in kept]) if present(rows[0], "group") else None,
         counted,
-        "total (embeddings included)" if "N_non_embedding" in rows[0] else "as in column N",
+        _counted(parameters, total),
         source,
         left,
+        _extra([rows[i] for i in kept]),
     )
     _check(runs, [rows[i] for i in kept], name)
     return runs
 
 
-def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with other names of our columns replaced by ours, where ours are absent."""
-    result = dict(row)
-    for column, names in ALIASES.items():
-        found = next((name for name in names if name in result), None)
-        if column not in result and found is not None:
-            result[column] = result.pop(found)
-    return result
+def _check_columns(row: Mapping[str, Any], parameters: str, name: str) -> None:
+    """The columns that every fit needs are there, and their names do not tell of bits."""
+    for column in (parameters, "D", "loss"):
+        if column in row:
+            continue
+        bits = next((c for c in IN_BITS if c in row), None)
+        if column == "loss" and bits:
+            raise UserError(
+                f'{name}: the column "loss" is missing, and "{bits}" is in bits; give nats per '
+                "token (bits per token times ln 2)"
+            )
+        close = suggest(column, [str(k) for k in row])
+        raise UserError(f'{name}: the column "{column}" is missing{close}')
 
 
-def _left_out(row: Mapping[str, Any]) -> str:
-    if _optional(row, "lr_factor", 1.0) != 1.0:
-        return "at another learning rate"
-    return "" if _optional(row, "in_fit", 1.0) else "with in_fit = 0"
+def _counted(parameters: str, total: bool) -> str:
+    if parameters == "total":
+        return "total (embeddings included)" if total else "as in column N"
+    return "without embeddings"
 
 
-def _present(row: Mapping[str, Any], column: str) -> bool:
-    return row.get(column) not in (None, "")
+def _extra(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Columns that the table does not use itself and that hold a number in every row."""
+    own = {*REQUIRED, "C", "run_id", "budget", "held_out", "group", "in_fit", "lr_factor"}
+    found = {}
+    for name in rows[0]:
+        if name in own or isinstance(rows[0][name], dict | list):
+            continue
+        try:
+            found[name] = np.array([float(row[name]) for row in rows])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return found
 
 
 def _number(row: Mapping[str, Any], column: str, index: int, name: str) -> float:
@@ -200,17 +217,6 @@ def _number(row: Mapping[str, Any], column: str, index: int, name: str) -> float
     if not (number > 0 and math.isfinite(number)):
         raise UserError(f'{where}: "{column}" is {number:g}; it must be positive and finite')
     return number
-
-
-def _optional(row: Mapping[str, Any], column: str, default: float) -> float:
-    try:
-        return float(row[column]) if _present(row, column) else default
-    except ValueError:
-        raise UserError(f'"{column}" is {row[column]!r}, not a number') from None
-
-
-def _flag(value: Any) -> bool:
-    return str(value).strip().lower() in ("1", "1.0", "true", "yes")
 
 
 def _check(runs: Runs, rows: list[dict[str, Any]], name: str) -> None:
@@ -233,14 +239,21 @@ def _check(runs: Runs, rows: list[dict[str, Any]], name: str) -> None:
             f"{name}: loss reaches {runs.loss.max():g}; it has to be in nats per token "
             "(is this perplexity? take its logarithm)"
         )
-    vocabulary = max((_optional(row, "vocab_size", 0.0) for row in rows), default=0.0)
+    vocabulary = max((optional_number(row, "vocab_size", 0.0) for row in rows), default=0.0)
     if vocabulary and runs.loss.min() > math.log(vocabulary):
         raise UserError(
             f"{name}: every loss is above ln({vocabulary:g}), that of guessing among the "
             "vocabulary; is it in bits? multiply it by ln 2"
         )
-    if all(_same_as_bits(row) for row in rows):
-        raise UserError(f"{name}: loss equals bits_per_byte; it has to be in nats per token")
+    for bits in IN_BITS:
+        if all(_same(row, bits) for row in rows):
+            raise UserError(f"{name}: loss equals {bits}; it has to be in nats per token")
+    tokens = float(np.median(runs.D / runs.N))
+    if not 1e-2 < tokens < 1e9:
+        raise UserError(
+            f"{name}: there are {tokens:.2g} tokens a parameter (median); is D in tokens, not in "
+            "millions of them, and N in parameters?"
+        )
     ratio = float(np.median(runs.C / (6 * runs.N * runs.D)))
     if not 0.02 < ratio < 50:
         raise UserError(
@@ -249,9 +262,8 @@ def _check(runs: Runs, rows: list[dict[str, Any]], name: str) -> None:
         )
 
 
-def _same_as_bits(row: Mapping[str, Any]) -> bool:
-    bits = _optional(row, "bits_per_byte", math.nan)
-    return abs(bits / float(row["loss"]) - 1) < 1e-9
+def _same(row: Mapping[str, Any], column: str) -> bool:
+    return abs(optional_number(row, column, math.nan) / float(row["loss"]) - 1) < 1e-9
 
 
 def budgets(runs: Runs) -> list[np.ndarray]:

@@ -5,8 +5,10 @@ the learning rate up to step t and S_k(t) that from step k on,
 
     L(t) = L0 + A S(t)^-alpha - B sum_k (lr_{k-1} - lr_k) (1 - (1 + C lr_k^-gamma S_k(t))^-beta)
 
-The sum is what lowering the rate has gained by t. Between logged steps the rate is taken along
-straight lines, and the warm-up before the first one as a ramp from zero.
+The sum is what lowering the rate has gained by t. It runs from the first step of training, as in
+the authors' program: the warm-up, a ramp from zero to the first logged rate, is a negative gain of
+up to B times the peak rate, and L0 lies that much lower than the loss that training tends to.
+Between logged steps the rate is taken along straight lines.
 """
 
 from collections.abc import Sequence
@@ -14,9 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.forms import Fit, minimise
+from experiments.minimise import Fit, examined, minimise
 
-NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
+RAMP = 20  # points that stand for the warm-up
+POLISHED = 4
+BLOCK = 10  # logged points in a row that share their luck: a curve's residuals are correlated
 
 
 class Curve(NamedTuple):
@@ -46,12 +50,15 @@ def areas(curve: Curve) -> np.ndarray:
 def predict(theta: np.ndarray, curve: Curve) -> np.ndarray:
     """Loss at each logged step; theta is (L0, ln A, alpha, ln B, ln C, beta, gamma)."""
     L0, log_A, alpha, log_B, log_C, beta, gamma = theta
-    area = areas(curve)
+    area, peak = areas(curve), curve.rate[0]
     drop = -np.diff(curve.rate)
     k = np.flatnonzero(drop)  # only steps at which the rate changes gain anything
-    since = area[:, None] - area[k + 1]  # S_k(t): a rate takes effect from its own step on
-    x = np.exp(log_C - gamma * np.log(curve.rate[k + 1])) * np.maximum(since, 0.0)
-    gain = np.where(since > 0, 1 - (1 + x) ** -beta, 0.0) @ drop[k]
+    ramp = (np.arange(RAMP) + 0.5) / RAMP
+    rate = np.concatenate([ramp * peak, curve.rate[k + 1]])
+    before = np.concatenate([0.5 * ramp**2 * curve.step[0] * peak, area[k + 1]])
+    drop = np.concatenate([np.full(RAMP, -peak / RAMP), drop[k]])
+    since = np.maximum(area[:, None] - before, 0.0)  # S_k(t): a rate counts from its own step on
+    gain = (1 - (1 + np.exp(log_C - gamma * np.log(rate)) * since) ** -beta) @ drop
     return L0 + np.exp(log_A - alpha * np.log(area)) - np.exp(log_B) * gain
 
 
@@ -65,7 +72,7 @@ def fit_schedule(curves: Sequence[Curve], delta: float = 1e-3) -> Fit:
         return np.log(np.maximum(found, 1e-9)) - observed
 
     axes = {
-        "L0": (0.8 * lowest, 0.95 * lowest),
+        "L0": (0.85 * lowest, 0.95 * lowest),
         "log_A": np.log([0.3, 0.8]),
         "alpha": (0.3, 0.6),
         "log_B": np.log([100.0, 400.0, 1000.0]),
@@ -80,12 +87,18 @@ def fit_schedule(curves: Sequence[Curve], delta: float = 1e-3) -> Fit:
         "beta": (0.01, 5.0),
         "gamma": (0.0, 2.0),
     }
-    return minimise(residuals, axes, delta, box)
+    form = "L(t) = L0 + A S^-alpha - B sum_k drop_k (1 - (1 + C lr_k^-gamma S_k)^-beta)"
+    found = minimise(residuals, axes, delta, box, form=form, polished=POLISHED)
+    derived = {n: (lambda t, i=i: float(np.exp(t[i]))) for n, i in (("A", 1), ("B", 3), ("C", 4))}
+    run = np.repeat(np.arange(len(curves)), [len(c.loss) for c in curves])
+    place = np.concatenate([np.arange(len(c.loss)) // BLOCK for c in curves])
+    blocks = run * (place.max() + 1) + place
+    return examined(found, residuals, delta, box, derived, blocks, linear=True)
 
 
-def score(found: Fit, curve: Curve) -> Score:
-    """A fit's prediction of a curve that it has not seen."""
-    predicted = predict(np.array(list(found.params.values())), curve)
+def score(theta: np.ndarray, curve: Curve) -> Score:
+    """The law's prediction (theta as in `predict`) of a curve that it has not seen."""
+    predicted = predict(theta, curve)
     error = np.abs(predicted - curve.loss)
     spread = float(np.sum((curve.loss - curve.loss.mean()) ** 2))
     return Score(

@@ -1,5 +1,12 @@
 """Aligned text tables and the formats of their numbers, the same wherever they are printed."""
 
+from html import escape
+
+
+def preformatted(text: str) -> str:
+    """Text as HTML that keeps its lines and columns: what a notebook shows of a fit."""
+    return f'<pre style="line-height:1.3">{escape(text)}</pre>'
+
 
 def table(rows: list[list[str]]) -> str:
     """Rows of cells, header first, as aligned columns: the first to the left, others right."""

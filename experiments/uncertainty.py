@@ -68,7 +68,7 @@ def resample(
     if (groups >= MANY * P) if rows is None else rows:
         times = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
         weights = times[:, label].astype(float)
-        return newton(start, terms, np.log(loss), weights, used)[0]
+        return newton(start, terms, np.log(loss) if used.log else loss, weights, used)[0]
     fitted = log_prediction(theta[None], terms)[0]
     residual = np.log(loss) - fitted
     inflated = (residual - residual.mean()) * (noise.scale / max(residual.std(), 1e-300))
@@ -78,7 +78,7 @@ def resample(
     else:
         picked = inflated[rng.integers(n, size=(count, n))]
     y = fitted + picked * scale
-    return newton(start, terms, y, np.ones(n), used)[0]
+    return newton(start, terms, y if used.log else np.exp(y), np.ones(n), used)[0]
 
 
 def quantiles(draws: np.ndarray, level: float) -> tuple[float, float]:

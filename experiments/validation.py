@@ -9,7 +9,7 @@ from data.errors import UserError
 from experiments import laws
 from experiments.envelope import fit_envelope
 from experiments.runs import Runs
-from experiments.search import Objective, search
+from experiments.search import Objective
 
 DISTINCT = 0.05  # decades of C that separate one step of a roll-out from the next
 
@@ -34,7 +34,9 @@ class Estimate(NamedTuple):
     high: float
 
 
-def roll_out(runs: Runs, delta: float = 1e-3, target_decades: float = 0.3) -> list[Step]:
+def roll_out(
+    runs: Runs, objective: Objective | None = None, tied: bool = False, target_decades: float = 0.3
+) -> list[Step]:
     """Fit to growing shares of the compute and predict the runs of most compute, never fitted.
 
     Targets are the runs within `target_decades` of the largest C, three or more. Held-out rows take
@@ -53,18 +55,11 @@ def roll_out(runs: Runs, delta: float = 1e-3, target_decades: float = 0.3) -> li
     for edge in edges:
         known = used.where(~targets & (log_C <= edge + 1e-9))
         try:
-            laws.check_identifiable(known)
+            laws.check_identifiable(known, 4 if tied else 5)
         except UserError:
             continue
-        terms, centre = laws.design(known.N, known.D)
-        found = search(terms, known.loss, Objective(delta))
-        theta = laws.uncentre(found.theta[None], centre)
-        predicted = np.array(
-            [
-                laws.mean_loss(theta, n, d)[0]
-                for n, d in zip(np.log(goal.N), np.log(goal.D), strict=True)
-            ]
-        )
+        theta, _ = laws.fit_theta(known.N, known.D, known.loss, objective or Objective(), tied)
+        predicted = laws.mean_loss(theta, np.log(goal.N), np.log(goal.D))
         errors = 100 * (predicted / goal.loss - 1)
         steps.append(
             Step(
@@ -133,7 +128,8 @@ def verdict(rows: list[Estimate], missing: list[str]) -> str:
 def examine(law: laws.Law, runs: Runs, curves: Runs | None = None) -> laws.Law:
     """The law with its roll-out and the approaches side by side added to its diagnostics."""
     try:
-        steps = [step._asdict() for step in roll_out(runs, law.delta)]
+        objective = Objective(law.delta, law.residuals == "log")
+        steps = [step._asdict() for step in roll_out(runs, objective, law.form == "tied")]
     except UserError as error:
         steps, reason = [], str(error)
     else:

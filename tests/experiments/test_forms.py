@@ -5,6 +5,7 @@ import pytest
 
 from data.errors import UserError
 from experiments import forms
+from experiments.minimise import Fit, examined, minimise
 from experiments.published_data import load
 
 
@@ -12,8 +13,9 @@ def test_kaplan_recovers_its_published_constants():
     """Table of arXiv 2001.08361: alpha_N .076, alpha_D .103, Nc 6.4e13, Dc 1.8e13."""
     truth = {"log_Nc": np.log(6.4e13), "log_Dc": np.log(1.8e13), "alpha_N": 0.076, "alpha_D": 0.103}
     N, D = (x.ravel() for x in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 2e10, 6)))
-    found = forms.fit_kaplan(N, D, forms.kaplan_loss(truth, N, D))
+    found = forms.fit_kaplan(N, D, forms.kaplan_loss(truth, N, D), draws=10)
     assert found.params == pytest.approx(truth, rel=1e-4)
+    assert found.derived["a"] == pytest.approx(0.103 / 0.179, rel=1e-4)
     limit = forms.kaplan_loss(truth, 1e9, 1e30)  # infinite data leaves the size term alone
     assert limit == pytest.approx((6.4e13 / 1e9) ** 0.076, rel=1e-3)
 
@@ -21,7 +23,7 @@ def test_kaplan_recovers_its_published_constants():
 def test_kaplan_fits_chinchilla_points_worse_than_a_law_with_a_floor():
     table = load("epoch_chinchilla")
     kept = table["in_fit"] > 0
-    found = forms.fit_kaplan(*(table[k][kept] for k in ("N", "D", "loss")))
+    found = forms.fit_kaplan(*(table[k][kept] for k in ("N", "D", "loss")), draws=30)
     assert found.objective > 2 * 0.00101827401770388
 
 
@@ -42,7 +44,9 @@ def test_a_plain_power_law_has_no_break():
 def test_critical_batch():
     batch = np.array([8.0, 32, 128, 512, 2048])
     found = forms.fit_critical_batch(batch, 1000 * (1 + 256 / batch))
-    assert found == pytest.approx((1000, 256_000, 256))
+    truth = {"S_min": 1000, "E_min": 256_000, "B_critical": 256}
+    assert found.derived == pytest.approx(truth)
+    assert not found.warnings  # exact data leave nothing open
     with pytest.raises(UserError, match="3 or more"):
         forms.fit_critical_batch(batch[:2], batch[:2])
     with pytest.raises(UserError, match="one side"):
@@ -54,7 +58,7 @@ def test_power_of_two_variables():
     rng = np.random.default_rng(0)
     N, D = np.exp(rng.uniform(16, 21, 30)), np.exp(rng.uniform(20, 25, 30))
     found = forms.fit_power(1.79 * N**-0.713 * D**0.307, N=N, D=D)
-    assert found == pytest.approx({"k": 1.79, "N": -0.713, "D": 0.307})
+    assert found.params == pytest.approx({"log_k": np.log(1.79), "N": -0.713, "D": 0.307})
     with pytest.raises(UserError, match="do not vary independently"):
         forms.fit_power(N, N=N, D=20 * N)
 
@@ -66,7 +70,74 @@ def test_search_reports_other_minima():
         x = theta[0]
         return np.array([(x**2 - 1) * 1.0, 0.1 * (x - 1)])
 
-    found = forms.minimise(residuals, {"x": np.linspace(-2, 2, 9)})
+    found = minimise(residuals, {"x": np.linspace(-2, 2, 9)})
     assert found.params["x"] == pytest.approx(1.0, abs=1e-6)
     assert found.others[0][0]["x"] == pytest.approx(-1.0, abs=0.02)
     assert 0 < found.reached < 1
+
+
+def test_intervals_of_a_line_are_the_textbooks():
+    """Least squares of a line: refits' intervals against Student's, and both hold the truth."""
+    from scipy.stats import linregress, t
+
+    rng = np.random.default_rng(5)
+    x = np.linspace(0, 1, 40)
+    y = 2 + 3 * x + rng.normal(0, 0.1, 40)
+    for linear in (False, True):
+
+        def residuals(theta: np.ndarray) -> np.ndarray:
+            return theta[0] + theta[1] * x - y
+
+        found = minimise(residuals, {"a": (0.0,), "b": (0.0,)})
+        found = examined(found, residuals, draws=600 if linear else 200, linear=linear)
+        line = linregress(x, y)
+        half = t.ppf(0.95, 38) * line.stderr
+        low, high = found.intervals["b"]
+        assert low < 3 < high
+        assert high - low == pytest.approx(2 * half, rel=0.15)
+        profile = found.diagnostics["profiles"]["b"]
+        assert profile["high"] - profile["low"] == pytest.approx(2 * half, rel=0.1)
+
+
+def test_rows_of_a_group_share_their_luck():
+    """Forty points in four groups, each shifted as one, know a mean no better than four."""
+    luck = np.array([1.0, -1.0, 2.0, -2.0])
+    y = np.repeat(luck, 10)
+
+    def residuals(theta: np.ndarray) -> np.ndarray:
+        return theta[0] - y
+
+    found = minimise(residuals, {"mean": (0.5,)})
+    alone = examined(found, residuals, draws=400, linear=True).intervals["mean"]
+    grouped = examined(found, residuals, group=np.repeat(np.arange(4), 10), draws=400, linear=True)
+    low, high = grouped.intervals["mean"]
+    assert high - low > 2.5 * (alone[1] - alone[0])
+
+
+def test_a_flat_parameter_is_named():
+    x = np.linspace(1, 2, 30)
+    y = 1 + 1e-3 * np.sin(40 * x)
+
+    def residuals(theta: np.ndarray) -> np.ndarray:
+        return theta[0] + np.exp(-np.exp(theta[1]) * x * 50) - y
+
+    bounds = {"rate": (-3.0, 5.0)}
+    found = minimise(residuals, {"floor": (0.5, 1.0), "rate": (0.0, 2.0)}, bounds=bounds)
+    found = examined(found, residuals, bounds=bounds, draws=50)
+    assert any(w.startswith("rate is not identified") for w in found.warnings)
+    assert not any(w.startswith("floor is") for w in found.warnings)
+
+
+def test_a_form_round_trips_and_shows_itself():
+    batch = np.array([8.0, 32, 128, 512, 2048])
+    noisy = 1000 * (1 + 256 / batch) * np.array([1.01, 0.99, 1.02, 0.98, 1.0])
+    found = forms.fit_critical_batch(batch, noisy)
+    assert Fit.from_dict(found.to_dict()) == found
+    low, high = found.intervals["B_critical"]
+    assert low < 256 < high
+    assert "B_critical" in str(found) and found._repr_html_().startswith("<pre")
+
+
+def test_too_few_points_are_refused():
+    with pytest.raises(UserError, match="4 points cannot fit 4 parameters.*1 more"):
+        forms.fit_kaplan(*np.array([[1e7, 1e8, 1e9, 1e10]] * 2), np.array([4.0, 3.5, 3, 2.5]))
