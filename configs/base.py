@@ -66,7 +66,7 @@ def base() -> ConfigDict:
     c.model.vocab_size = 0  # 0: data.vocab_size; more: padded for the hardware
     c.model.dtype = "float32"  # of the computation; parameters are always float32
     c.model.scan = False  # one compiled layer looped over, instead of all unrolled
-    c.model.remat = "none"  # 'none' or 'full': recompute each layer in the backward pass
+    c.model.remat = "none"  # or what a layer keeps: 'minimal', 'attention', 'offload', 'full'
 
     c.optim = ConfigDict()
     c.optim.schedule = "wsd"  # 'wsd', 'cosine' or 'constant'
@@ -99,6 +99,7 @@ def base() -> ConfigDict:
 
     c.train = ConfigDict()
     c.train.steps_per_call = 8  # optimizer steps in one call of the compiled program
+    c.train.loss_chunk = 0  # positions of a sequence whose logits exist at a time; 0: all
     c.train.log_every = 50
     c.train.eval_every = 250
     c.train.eval_tokens = 200_000  # 0: the whole validation split

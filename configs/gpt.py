@@ -76,5 +76,6 @@ def at_scale(
     c.optim.final_lr = 0.1
     c.model.dtype = "bfloat16"
     c.train.steps_per_call = 1
+    c.train.loss_chunk = 512
     c.checkpoint_every = 1000
     return c

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from lm import ops
+from lm import kernels, ops
 from lm.config import ModelConfig
 from lm.flops import RELATIVE_BUCKETS
 
@@ -118,10 +119,18 @@ def attend(
     """softmax(scale q k^T + bias) v under a mask -> [B, L, H, K], the softmax in float32.
 
     A mask that several layers share is best prepared once. Query heads share key-value heads in
-    groups of H / G.
+    groups of H / G. `lm.kernels` says which kernel computes it where.
     """
+    kernel = "xla" if ops.is_plain() else kernels.choose(ops.platform(), q_BLHK, k_BSGK, mask)
+    if kernel == "splash":
+        return kernels.splash(q_BLHK, k_BSGK, v_BSGK, mask, scale)
+    bias = dense(mask) if mask.bias is None else mask.bias
+    if kernel == "cudnn":
+        return checkpoint_name(
+            kernels.cudnn(q_BLHK, k_BSGK, v_BSGK, mask, bias, scale), kernels.SAVED
+        )
     groups = q_BLHK.shape[2] // k_BSGK.shape[2]
     if groups > 1:
         k_BSGK, v_BSGK = (jnp.repeat(x, groups, axis=2) for x in (k_BSGK, v_BSGK))
-    bias = dense(mask) if mask.bias is None else mask.bias
-    return ops.attention(q_BLHK, k_BSGK, v_BSGK, bias, scale)
+    y_BLHK = ops.attention(q_BLHK, k_BSGK, v_BSGK, bias, scale)
+    return checkpoint_name(y_BLHK, kernels.SAVED)

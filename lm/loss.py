@@ -23,11 +23,14 @@ class LossSums(NamedTuple):
     weight: jax.Array  # target positions that count
 
 
-def loss_sums(model: Model, params: Tree, batch: Any, scored: int | None = None) -> LossSums:
+def loss_sums(
+    model: Model, params: Tree, batch: Any, scored: int | None = None, chunk: int = 0
+) -> LossSums:
     """Sums of weight x cross-entropy and weight x log(Z)^2 over a batch of arrays [B, L].
 
     `scored` computes the output head for so many positions of each row only, those that weigh
-    most: exact where no row has more that weigh at all, as under masking.
+    most: exact where no row has more that weigh at all, as under masking. With `chunk` the logits
+    of so many positions of each row exist at a time, in the backward pass too.
     """
     module = model.with_values(params)
     targets, weights = batch.targets, batch.weights
@@ -44,11 +47,28 @@ def loss_sums(model: Model, params: Tree, batch: Any, scored: int | None = None)
         _, chosen = jax.lax.top_k(weights, scored)
         x_BLD = jnp.take_along_axis(x_BLD, chosen[..., None], 1)
         targets, weights = (jnp.take_along_axis(x, chosen, 1) for x in (targets, weights))
-    logits_BLV = module.logits(x_BLD)
-    vocab = logits_BLV.shape[-1]
-    nats, log_z = ops.cross_entropy(logits_BLV.reshape(-1, vocab), targets.reshape(-1))
-    weights = weights.reshape(-1)
-    return LossSums(jnp.sum(nats * weights), jnp.sum(log_z**2 * weights), jnp.sum(weights))
+
+    def sums(x_BLD: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
+        logits_BLV = module.logits(x_BLD)
+        vocab = logits_BLV.shape[-1]
+        nats, log_z = ops.cross_entropy(logits_BLV.reshape(-1, vocab), targets.reshape(-1))
+        w = weights.reshape(-1)
+        return LossSums(jnp.sum(nats * w), jnp.sum(log_z**2 * w), jnp.sum(w))
+
+    length = targets.shape[1]
+    if not chunk or length <= chunk or length % chunk:
+        return sums(x_BLD, targets, weights)
+
+    def add(total: LossSums, part: tuple) -> tuple[LossSums, None]:
+        return jax.tree.map(jnp.add, total, jax.checkpoint(sums)(*part)), None
+
+    parts = tuple(_cut(x, chunk) for x in (x_BLD, targets, weights))
+    return jax.lax.scan(add, LossSums(*[jnp.float32(0)] * 3), parts)[0]
+
+
+def _cut(x: jax.Array, chunk: int) -> jax.Array:
+    """[B, L, ...] -> [L / chunk, B, chunk, ...]."""
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
 
 def loss_and_gradients(
@@ -58,6 +78,7 @@ def loss_and_gradients(
     z_loss: float,
     microbatches: int = 1,
     scored: int | None = None,
+    chunk: int = 0,
 ) -> tuple[LossSums, Tree]:
     """Sums over the batch, and the gradient of mean loss + z_loss x mean log(Z)^2.
 
@@ -66,14 +87,14 @@ def loss_and_gradients(
     """
 
     def objective(params: Tree, part: Any) -> tuple[jax.Array, LossSums]:
-        sums = loss_sums(model, params, part, scored)
+        sums = loss_sums(model, params, part, scored, chunk)
         return sums.loss + z_loss * sums.z_loss, sums
 
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
     if microbatches == 1:
         (_, sums), grads = value_and_grad(params, batch)
     else:
-        parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
+        parts = jax.tree.map(lambda x: _interleaved(x, microbatches), batch)
 
         def add(total: tuple, part: Any) -> tuple:
             (_, sums), grads = value_and_grad(params, part)
@@ -83,3 +104,10 @@ def loss_and_gradients(
         (sums, grads), _ = jax.lax.scan(add, zeros, parts)
     weight = jnp.maximum(sums.weight, 1.0)
     return sums, jax.tree.map(lambda g: g / weight, grads)
+
+
+def _interleaved(x: jax.Array, parts: int) -> jax.Array:
+    """[B, ...] -> [parts, B / parts, ...]: rows that follow one another go to different parts, so
+    that each device has as many rows of every part, and none moves.
+    """
+    return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)

@@ -21,6 +21,7 @@ from lm.attention import Mask, attend, prepare, relative_bias, rotary_angles, ro
 from lm.config import ModelConfig
 from lm.flops import RELATIVE_BUCKETS
 from lm.mesh import constrain
+from lm.remat import policy
 
 ACTIVATIONS: dict[str, Callable] = {
     "silu": jax.nn.silu,
@@ -215,8 +216,8 @@ class Stack(nnx.Module):
         def run(state: Tree, graph: Any, layer: int, x: jax.Array) -> jax.Array:
             return nnx.merge(graph, state)(x, views[c.is_local(layer)], memory)
 
-        if c.remat == "full":
-            run = jax.checkpoint(run, static_argnums=(1, 2))
+        if c.remat != "none":
+            run = jax.checkpoint(run, static_argnums=(1, 2), policy=policy(c.remat))
         if c.bare_first:
             graph, state = nnx.split(self.first)
             x_BLD = run(state, graph, 0, x_BLD)

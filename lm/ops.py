@@ -26,11 +26,19 @@ def plain() -> Iterator[None]:
         _plain_only = before
 
 
-def _tuned() -> bool:
-    """True where the program being traced is for a CPU: the mesh's, which may be a remote one's."""
+def is_plain() -> bool:
+    """True inside `plain`."""
+    return _plain_only
+
+
+def platform() -> str:
+    """What the program being traced is for: the mesh's platform, which may be a remote one's."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    platform = device.platform if device else jax.default_backend()
-    return platform == "cpu" and not _plain_only
+    return device.platform if device else jax.default_backend()
+
+
+def _tuned() -> bool:
+    return platform() == "cpu" and not _plain_only
 
 
 def linear(x: jax.Array, *weights: jax.Array) -> tuple[jax.Array, ...]:

@@ -166,7 +166,14 @@ class Trainer:
     def _step(self, state: TrainState, batch: Batch, s: Schedule) -> tuple[TrainState, StepMetrics]:
         """One optimizer step; pure."""
         o = self.config.optim
-        sums, grads = loss_and_gradients(self.model, state.params, batch, o.z_loss, o.microbatches)
+        sums, grads = loss_and_gradients(
+            self.model,
+            state.params,
+            batch,
+            o.z_loss,
+            o.microbatches,
+            chunk=self.config.train.loss_chunk,
+        )
         rate = learning_rate(s, state.step)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
@@ -302,7 +309,7 @@ class Trainer:
         """Sums of the loss, and bytes of the targets that count, over all hosts."""
         lengths = jnp.asarray(self.prepared.tokenizer.byte_lengths, jnp.float32)
         size = jnp.sum(lengths[batch.targets] * batch.weights)
-        return loss_sums(self.model, params, batch), size
+        return loss_sums(self.model, params, batch, chunk=self.config.train.loss_chunk), size
 
     def save(self, folder: str | Path, state: TrainState) -> None:
         """Writes a state as a checkpoint, and waits for it."""
