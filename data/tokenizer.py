@@ -7,6 +7,8 @@ no piece becomes bytes, newline among it. So every Python string round-trips, lo
 included: those two kinds of character go around the library.
 
     python -m data.tokenizer train --path=FOLDER --vocab=4096 --out=out/tokenizer.model
+    python -m data.tokenizer count out/tokenizer.model --file=README.md
+    python -m data.tokenizer compare bpe:4096 bytes --out=out/tokens
 """
 
 import argparse
@@ -223,7 +225,7 @@ def _training_lines(text: str, common: str) -> Iterator[str]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m data.tokenizer", description="Train a tokenizer, as runs do by themselves."
+        prog="python -m data.tokenizer", description="Train tokenizers, as runs do, and study them."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
@@ -238,7 +240,28 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("--model-type", default="bpe", choices=MODEL_TYPES, help="(%(default)s)")
     command.add_argument("--valid-share", type=float, default=0.025, help="left out (%(default)s)")
     command.add_argument("--out", required=True, help="the SentencePiece model to write")
+    for name, does, example in (
+        ("count", "count what tokenizers make of different content", "count bpe:1024"),
+        ("compare", "the same with a figure, and why", "compare bpe:4096 bytes --out=out/tokens"),
+    ):
+        command = commands.add_parser(
+            name, help=does, epilog=f"example: python -m data.tokenizer {example}"
+        )
+        command.add_argument(
+            "tokenizers",
+            nargs="+",
+            help="bytes, bpe:SIZE, unigram:SIZE (trained on the embedded corpus), tiktoken:NAME, "
+            "or a file: .model, tokenizer.json, .tiktoken",
+        )
+        command.add_argument("--file", action="append", default=[], help="count over this text too")
+        command.add_argument("--out", default="", help="folder for the table, JSON and figure")
     options = parser.parse_args(argv)
+    if options.command != "train":
+        from data import token_lab
+
+        why = options.command == "compare"
+        token_lab.run_counts(options.tokenizers, options.file, options.out, why)
+        return
 
     from data import prepare, source, split  # prepare imports this module
 
