@@ -180,6 +180,8 @@ def export_model(workdir: Path, out: Path, dtype: str = "float32") -> str:
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
     config = ConfigDict(_read_json(workdir / "config.json"))
+    if not {"model", "objective", "optim", "data"} <= set(config):
+        raise UserError(f"{workdir / 'config.json'} is not of a run of lm.train")
     config.model.update(scan=False)
     c = model_config(resolve(config))
     described = hf_config.write(c)

@@ -218,6 +218,15 @@ def test_a_malformed_folder_is_one_line(tmp_path):
     refused("not readable JSON")
 
 
+def test_only_a_run_can_be_exported(tmp_path):
+    with pytest.raises(UserError, match="is not of a run of lm.train"):
+        hf.export_model(hf_tiny.GOLDEN / "gpt2", tmp_path / "out")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(resolve(gpt.get_config("tiny")).to_json())
+    with pytest.raises(UserError, match="has no checkpoints yet"):
+        hf.export_model(tmp_path / "run", tmp_path / "out")
+
+
 def test_a_tokenizer_of_another_kind_is_said(tmp_path):
     folder = copy("gpt2", tmp_path / "model")
     (folder / "tokenizer.json").write_text("{}")
