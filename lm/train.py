@@ -118,16 +118,21 @@ class Trainer:
 
     Args:
       config: a resolved config (`lm.config.resolve`).
-      prepared: its data (`prepare_data`).
+      prepared: its data (`prepare_data`); None: only to compile, for the `objective` given.
       devices: what to run on; all by default.
 
     Raises:
       UserError: the mesh does not fit the devices, the model or the batch.
     """
 
-    def __init__(self, config: ConfigDict, prepared: Prepared, devices: list | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        prepared: Prepared | None,
+        devices: list | None = None,
+        objective: Objective | None = None,
+    ):
         self.config = config
-        self.prepared = prepared
         self.model = parameters.build(model_config(config))
         c = self.model.config
         devices = list(devices or jax.devices())
@@ -136,21 +141,26 @@ class Trainer:
         self.mesh = meshes.make(sizes, devices)
         self.devices = devices
         self.optimizer = make_optimizer(config, self.model)
-        self.objective = make_objective(config, prepared)
+        if prepared is not None:
+            self.prepared = prepared
+            objective = make_objective(config, prepared)
+        assert objective is not None
+        self.objective = objective
         self.tokens_per_step = config.batch_size * self.objective.stride
         self.flops_per_token = flops_per_token(c, config.seq_len)
-        self.rows = distributed.local_rows(
-            meshes.sharding(self.mesh, ("batch", "length")), (config.batch_size, config.seq_len)
-        )
-        self.batches = Batches(
-            prepared.train,
-            config.batch_size,
-            self.objective,
-            config.seed,
-            rows=self.rows,
-            max_epochs=config.data.max_epochs,
-            mixture=mixture_of(config, prepared),
-        )
+        if prepared is not None:
+            self.rows = distributed.local_rows(
+                meshes.sharding(self.mesh, ("batch", "length")), (config.batch_size, config.seq_len)
+            )
+            self.batches = Batches(
+                prepared.train,
+                config.batch_size,
+                self.objective,
+                config.seed,
+                rows=self.rows,
+                max_epochs=config.data.max_epochs,
+                mixture=mixture_of(config, prepared),
+            )
         whole = NamedSharding(self.mesh, P())
         shardings = state_shardings(self.model, self.optimizer, self.mesh)
         self._init = jax.jit(self._initial_state, out_shardings=shardings)
@@ -200,6 +210,9 @@ class Trainer:
         not finite.
         """
         room = self.config.train.steps_per_call
+        if room == 1:  # n is 1: without the loop, which would hold a second copy of the state
+            state, row = self._step(state, jax.tree.map(lambda x: x[0], batches), s)
+            return state, jax.tree.map(lambda x: x[None], row)
         zeros = jnp.zeros(room)
         metrics = StepMetrics(zeros, zeros, zeros, zeros, finite=jnp.ones(room))
 

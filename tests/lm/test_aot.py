@@ -1,0 +1,151 @@
+"""Compiling ahead of time: slices by name, what a program's text says, the report's arithmetic."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.gpt import get_config
+from data.errors import UserError
+from lm import aot, hlo, topology
+from lm.config import resolve
+
+# The gradient of the sum of six layers tanh(x w), x [1024, 512] split over data:2 x fsdp:2, w
+# [6, 512, 512] over fsdp, scanned, in bfloat16; compiled for v5e 2x2 by JAX 0.12, metadata left
+# out.
+SIX_LAYERS = (Path(__file__).parent / "hlo" / "six_layers_v5e.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "devices"),
+    [
+        ("v4-8", "2x2x1", 4),
+        ("v5p-32", "2x2x4", 16),
+        ("v5p-128", "4x4x4", 64),
+        ("v5p-256", "4x4x8", 128),
+        ("v5litepod-16", "4x4", 16),
+        ("v5e-256", "16x16", 256),
+        ("v6e-8", "2x4", 8),
+        ("tpu7x-8", "2x2x1", 8),
+    ],
+)
+def test_slices_by_their_names(name, grid, devices):
+    s = topology.parse(name, slices=2)
+    assert (s.grid, s.devices) == (grid, 2 * devices)
+
+
+def test_half_a_chip_is_a_device_of_tpu7x():
+    half, whole = topology.parse("tpu7x-8").chip, topology.CHIPS["tpu7x"]
+    assert (half.flops, half.hbm_bytes) == (whole.flops / 2, whole.hbm_bytes / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("v5q-32", "did you mean .v5"),
+        ("v5p", "not a slice such as"),
+        ("v5e-12", "there are v5e-1, v5e-4"),
+        ("v5p-12", "powers of two from v5p-8"),
+    ],
+)
+def test_wrong_names_are_refused(name, says):
+    with pytest.raises(UserError, match=says):
+        topology.parse(name)
+
+
+def test_a_missing_libtpu_is_one_line(monkeypatch):
+    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="pip install -r requirements-tpu.txt"):
+        topology.devices(topology.parse("v5e-4"))
+
+
+def test_products_count_as_often_as_their_loop_turns():
+    """Forward, dx and dw: three products of [256, 512] x [512, 512] a layer, on each of 4 chips."""
+    program = hlo.read(SIX_LAYERS, {"data": 2, "fsdp": 2})
+    assert program.product_flops == 3 * 6 * 2 * 256 * 512 * 512
+
+
+def test_collectives_by_kind_axis_and_bytes():
+    """Weights are gathered twice a layer; gradients scattered over fsdp and summed over data."""
+    found = hlo.read(SIX_LAYERS, {"data": 2, "fsdp": 2}).collectives
+    layer = 512 * 512 * 2
+    assert found == [
+        hlo.Collective("all-gather", "fsdp", 12, 12 * layer),
+        hlo.Collective("all-reduce", "data", 6, 6 * layer / 2),
+        hlo.Collective("reduce-scatter", "fsdp", 6, 6 * layer),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "axes"),
+    [
+        ("replica_groups={{0,1},{2,3}}", "tensor"),
+        ("replica_groups={{0,4},{1,5}}", "data"),
+        ("replica_groups=[4,2]<=[8]", "tensor"),
+        ("replica_groups=[2,4]<=[8]", "fsdp+tensor"),
+        ("replica_groups=[4,2]<=[2,2,2]T(0,2,1)", "fsdp"),
+        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", "fsdp+tensor"),
+        ("source_target_pairs={{0,2},{2,0}}", "fsdp"),
+        ("replica_groups={}", "data+fsdp+tensor"),
+    ],
+)
+def test_groups_are_named_by_mesh_axes(groups, axes):
+    assert hlo.group_axes(groups, {"data": 2, "fsdp": 2, "tensor": 2}) == axes
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "results", "settings", "pairs"),
+    [
+        (4, 1, 4, {}, 4),
+        (1, 32, 32, {"pad": "31_31"}, 32),  # a broadcast product written as a window
+        (5, 3, 5, {"pad": "1_1"}, 13),
+        (4, 2, 2, {"stride": "2"}, 4),
+        (2, 1, 3, {"lhs_dilate": "2"}, 2),
+    ],
+)
+def test_padding_is_not_work(size, taps, results, settings, pairs):
+    assert hlo.valid_pairs(size, taps, results, settings, 0) == pairs
+
+
+def test_kernels_count_half_under_a_causal_mask():
+    kernels = [hlo.Kernel("splash_mha_fwd.1", (2, 4, 128, 64), 6)]
+    full = 6 * 2 * 2 * 2 * 4 * 128 * 128 * 64
+    assert aot.kernel_flops(kernels, causal=False) == full
+    assert aot.kernel_flops(kernels, causal=True) == full / 2
+
+
+def test_what_does_not_fit_says_what_to_change():
+    c = resolve(get_config("7b"))
+    where = topology.parse("v5e-16")
+    text = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 171.00G of 15.75G hbm."
+    report = aot.too_large(where, text, RuntimeError())
+    assert not report.fits and report.hbm_bytes == 171 * 2**30
+    shown = aot.show(report, c)
+    assert "does not fit: " in shown and "--config.mesh=fsdp:-1" in shown
+    with pytest.raises(RuntimeError):
+        aot.too_large(where, "INTERNAL: something else", RuntimeError())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: nothing to compile"
+)
+@pytest.mark.parametrize("scan", ["true", "false"])
+def test_a_step_compiles_and_is_accounted_for(scan, tmp_path):
+    """Scanned or not, the FLOPs are within 5% of the model's and the attention kernel's."""
+    command = [
+        sys.executable, "-m", "lm.aot", "--config=configs/gpt.py:124m", "--topology=v5e-4",
+        "--config.mesh=fsdp:4", "--config.batch_size=16", "--config.model.layers=3",
+        f"--config.model.scan={scan}", f"--json={tmp_path / 'report.json'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["fits"] and report["hbm_bytes"] < report["hbm_limit_bytes"]
+    # The backward pass of the chunked loss computes the logits again.
+    again = 2 * 16 * 1024 * 768 * 50257 / 4
+    expected = report["model_flops_per_chip"] + again
+    assert report["flops_per_chip"] == pytest.approx(expected, rel=0.05)
