@@ -247,6 +247,9 @@ def reasons(counts: list[Count], texts: dict[str, str]) -> str:
     for name in dict.fromkeys(c.tokenizer for c in counts):
         mine = sorted((c for c in counts if c.tokenizer == name), key=lambda c: c.bytes_per_token)
         worst, best = mine[0], mine[-1]
+        if best.bytes_per_token < 1.01 * worst.bytes_per_token:
+            lines.append(f"{name}: all content alike, {best.bytes_per_token:.2f} bytes a token.")
+            continue
         lines.append(
             f"{name}: {best.content} is the most token-efficient, {best.bytes_per_token:.2f} bytes "
             f"a token; {worst.content} the least, {worst.bytes_per_token:.2f}."
