@@ -54,9 +54,10 @@ format: setup-test ## rewrite the code in the house format
 bench: setup-parity ## training throughput on CPU against PyTorch
 	.venv-parity/bin/python -m experiments.bench_train
 
-bench-data: setup-test ## how fast batches are made, sources read and pages extracted
+bench-data: setup-test ## how fast batches are made, sources read, pages extracted and curated
 	$(PY) -m data.bench
 	$(PY) -m data.bench_sources
+	$(PY) -m data.bench_curation
 
 setup: ## .venv with the locked core requirements
 	@.ci/venv .venv requirements.txt --require-hashes --only-binary :all:
