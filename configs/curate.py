@@ -48,7 +48,7 @@ def get_config(arg: str = "web") -> ConfigDict:
     c.kind = "" if arg == "web" else arg  # how to read it (data/readers.py); '': by suffix
     c.licence = ""  # of documents that do not say theirs
     c.extractor = "resiliparse"  # of HTML: 'resiliparse', or 'trafilatura', 30 times as slow
-    c.stages = tuple(s for s in STAGES if s not in PROFILES[arg] and s != "quality")
+    c.stages = tuple(s for s in STAGES if s not in PROFILES[arg])
     # For a path with several kinds of text: the stages that each kind is spared.
     c.spared = ConfigDict({kind: stages for kind, stages in PROFILES.items() if stages})
     c.tokenizer = ""  # a model to count tokens with; '': the embedded one of 8,192 ids
@@ -71,7 +71,7 @@ def get_config(arg: str = "web") -> ConfigDict:
     c.toxicity.max_words = 5.0  # phrases of the word list per thousand words
 
     c.quality = ConfigDict()
-    c.quality.model = ""  # trained by data.linear; needed where the stage 'quality' is listed
+    c.quality.model = ""  # trained by data.linear; '': the stage is left out
     c.quality.min_score = 0.5
 
     c.pii = ConfigDict()

@@ -60,6 +60,8 @@ class Plan:
         self._open([], ["read"])
         self.steps.append(Read(share(files, self.tasks), c.extractor, self.ledger, self.count))
         for stage in c.stages:
+            if stage == "quality" and not c.quality.model:
+                continue
             if stage in DEDUP:
                 self._deduplicate(stage)
             else:

@@ -87,10 +87,6 @@ class Quality:
     """Scores documents with a classifier that the user trained and keeps the better ones."""
 
     def __init__(self, model: str, min_score: float):
-        if not model:
-            raise UserError(
-                "stage quality needs --config.quality.model=FILE, made by python -m data.linear"
-            )
         self.model, self.min_score = Linear.load(model), min_score
 
     def filter(self, document: Any) -> Verdict:

@@ -160,7 +160,7 @@ def test_a_failed_phase_is_one_line_that_names_the_log(tmp_path, monkeypatch) ->
     [
         ({"stages": ("gopher_qualty",)}, 'did you mean "gopher_quality"'),
         ({"stages": ("url", "url")}, "twice"),
-        ({"stages": ("quality",)}, "quality.model"),
+        ({"quality": {"model": "nothing.npz"}}, "not a classifier"),
         ({"extractor": "lynx"}, "extractor"),
         ({"path": "nowhere"}, "no such file"),
     ],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from data import source
 from data.embed_labels import benchmarks, labels
 from data.errors import UserError
+from data.linear import train
 from data.stages import Decontaminate, FixText, Language, Quality, Url, identify
 
 
@@ -90,6 +91,11 @@ def test_own_benchmarks(tmp_path) -> None:
     assert Decontaminate(files, 13, 9).filter(Document(text, "")) is True  # 8 runs of 13 words
 
 
-def test_quality_needs_a_model() -> None:
-    with pytest.raises(UserError, match="quality.model"):
-        Quality("", 0.5)
+def test_quality_keeps_what_scores_enough(tmp_path) -> None:
+    texts = ["a fine text"] * 20 + ["spam spam"] * 20
+    train(texts, np.arange(40) < 20).save(tmp_path / "q.npz")
+    step = Quality(str(tmp_path / "q.npz"), 0.5)
+    assert step.filter(Document("a fine text", "")) is True
+    assert step.filter(Document("spam spam", "")) == (False, "low quality")
+    with pytest.raises(UserError, match="not a classifier"):
+        Quality("nowhere.npz", 0.5)
