@@ -1,6 +1,8 @@
 """Sources of every kind give documents with their provenance, and count what they skip."""
 
 import gzip
+import io
+import tarfile
 
 import pytest
 
@@ -46,6 +48,18 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path):
     (tmp_path / "in/dangling.html").symlink_to(tmp_path / "in/none.html")
     found, skipped = collect(tmp_path / "in")
     assert not found and skipped == {"link out of the folder": 1, "unreadable": 1}
+
+
+def test_archives_in_archives_are_counted_and_never_unpacked(tmp_path):
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../../escaped.html"), io.BytesIO())
+    packed = gzip.compress(gzip.compress(b'{"text": "twice"}'))
+    (tmp_path / "a.jsonl.gz.gz").write_bytes(packed)
+    (tmp_path / "b.jsonl.gz").write_bytes(packed)
+    before = sorted(tmp_path.parent.rglob("*"))
+    found, skipped = collect(tmp_path)
+    assert not found and skipped == {"unknown type": 2, "not UTF-8": 1}
+    assert sorted(tmp_path.parent.rglob("*")) == before
 
 
 def test_wrong_paths_and_kinds_are_one_line(tmp_path):
