@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -198,15 +197,16 @@ def memory(sizes: Sequence[float]) -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             made_up(Path(name) / "in", size)
-            before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
+            wall = time.time()
             command = [
                 *(sys.executable, "-m", "data.curate", "--config=configs/curate.py:web"),
                 *(f"--out={name}/out", f"--config.path={name}/in"),
             ]
             subprocess.run(command, check=True, capture_output=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            largest = after.ru_maxrss / 1000
+            files = Path(name).glob("out/work/logs/*/usage/*.json")
+            usage = [json.loads(file.read_text()) for file in files]
+            used = sum(task["cpu_s"] for task in usage)
+            largest = max(task["peak_mb"] for task in usage)
             print(
                 f"{size / 1e6:>7.0f} MB{largest:>22,.0f}{used:>10.0f}{time.time() - wall:>10.0f}"
                 f"{size / 1e6 / used:>14.2f}",

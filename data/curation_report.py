@@ -166,7 +166,7 @@ def render(report: Record) -> str:
     body = [
         heading("Curation", 1),
         paragraph(totals(report)),
-        html_table(_rows(report)),
+        html_table([row[:-1] for row in _rows(report)]),  # reasons follow below, with samples
         *_section("By source and licence", _group_rows(report)),
         *_section("Languages found", _pairs(report["languages"], "language", "documents")),
         *_duplicates(report),

@@ -6,8 +6,10 @@ fault in one task ends the run, and a process that is killed leaves it waiting f
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
@@ -59,10 +61,19 @@ def _run_task(executor: PipelineExecutor, rank: int) -> None:
     try:
         with contextlib.redirect_stderr(open(os.devnull, "w")):
             executor._run_for_rank(rank, local_rank=1)
+        _note_usage(executor, rank)
     except BaseException as error:
         line = explain(error) or f"{type(error).__name__}: {error}"
         print(f"task {rank} failed: {line}", file=sys.stderr)
         os._exit(1)
+
+
+def _note_usage(executor: PipelineExecutor, rank: int) -> None:
+    """Write down what the task took: a process that the fork server started is nobody's child."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    usage = {"cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1000}
+    with executor.logging_dir.open(f"usage/{rank:05d}.json", "w") as file:
+        json.dump(usage, file)
 
 
 def local(pipeline: Pipeline, tasks: int, logs: Path, settings: Any, after: Any) -> Any:
