@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.tokenizer import EOT, PAD, Tokenizer
+from data.tokenizer import EOT, FIRST_SENTINEL, PAD, Tokenizer, sentinel_count
 
 
 class Batch(NamedTuple):
@@ -72,6 +72,12 @@ class Vocabulary(NamedTuple):
         inside = [[c.isalnum() or c == "\ufffd" for c in text] or [False] for text in texts]
         begins, ends = (np.array([row[i] for row in inside]) for i in (0, -1))
         return cls(tokenizer.vocab_size, tokenizer.sentinels, begins, ends)
+
+    @classmethod
+    def sized(cls, size: int) -> "Vocabulary":
+        """Return one of a size, for an objective that is only asked for its sizes."""
+        sentinels = range(FIRST_SENTINEL, FIRST_SENTINEL + sentinel_count(size))
+        return cls(size, sentinels, np.zeros(size, bool), np.zeros(size, bool))
 
 
 class Objective(NamedTuple):

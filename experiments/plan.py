@@ -22,7 +22,8 @@ from data.files import hash_bytes, human_count
 from experiments.tables import duration, table
 from lm.chips import CHIPS
 from lm.config import load, model_config, resolve, result_fields
-from lm.flops import flops_per_token, parameters
+from lm.flops import parameters
+from lm.objective import sizes
 
 FEWEST_STEPS = 20  # a run shorter than this has no warm-up, plateau and cooldown to speak of
 
@@ -141,16 +142,9 @@ class _Shape(NamedTuple):
 
 def _shape(base: ConfigDict, width: int, layers: int) -> _Shape:
     config = gpt.rung(ConfigDict(base.to_dict()), width, layers)
-    model = model_config(resolve(config))
-    n = parameters(model)
-    return _Shape(
-        f"{width}x{layers}",
-        config,
-        n.total,
-        n.non_embedding,
-        flops_per_token(model, config.seq_len),
-        config.batch_size * config.seq_len,
-    )
+    resolved = resolve(config)
+    n = parameters(model_config(resolved))
+    return _Shape(f"{width}x{layers}", config, n.total, n.non_embedding, *sizes(resolved))
 
 
 def _steps(shape: _Shape, flops: float) -> int:

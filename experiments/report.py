@@ -151,7 +151,7 @@ def run_rows(records: list[Record]) -> list[list[str]]:
                 f"{r['D'] / r['N']:.1f}",
                 f"{r['C']:.2e}",
                 f"{r['loss']:.4f}",
-                f"{r['bits_per_byte']:.4f}",
+                "-" if r["bits_per_byte"] is None else f"{r['bits_per_byte']:.4f}",
                 f"{r['learning_rate']:.2g}",
                 str(r["seed"]),
                 f"{r['seconds']:.0f}",

@@ -247,6 +247,7 @@ def make_record(
         "N_non_embedding": rung.N_non_embedding,
         "D": trial.D,
         "sources": as_record(trainer.batches.usage(trial.steps)),
+        "targets": round(trial.steps * config.batch_size * trainer.objective.targets),
         "C": trial.C,
         "C_6ND": 6.0 * rung.N * trial.D,
         "C_spent": trial.C_spent,

@@ -28,12 +28,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from data import objectives
 from data.batch import Batch
 from data.errors import UserError, run
 from data.files import human_count, write_atomic
-from data.tokenizer import FIRST_SENTINEL, sentinel_count
-from data.windows import Vocabulary, Windows
+from data.windows import Windows
 from lm import hlo, topology
 from lm import mesh as meshes
 from lm.config import ModelConfig, load, resolve
@@ -77,8 +75,7 @@ def compile_step(config: ConfigDict, where: topology.Slice) -> Report:
     Raises:
       UserError: the mesh does not fit the slice, the model or the batch; libtpu is missing.
     """
-    objective = abstract_objective(config)
-    trainer = Trainer(config, None, topology.devices(where), objective)
+    trainer = Trainer(config, None, topology.devices(where))
     state, batch, schedule = abstract_arguments(trainer)
     began = time.perf_counter()
     with jax.set_mesh(trainer.mesh):
@@ -109,16 +106,6 @@ def compile_step(config: ConfigDict, where: topology.Slice) -> Report:
 
 def name_of(where: topology.Slice) -> str:
     return where.name + (f" x {where.slices}" if where.slices > 1 else "")
-
-
-def abstract_objective(config: ConfigDict) -> Any:
-    """The objective, for a vocabulary of which only the size is known."""
-    size = config.data.vocab_size
-    last = FIRST_SENTINEL + sentinel_count(size)
-    words = Vocabulary(size, range(FIRST_SENTINEL, last), np.ones(size, bool), np.ones(size, bool))
-    settings = {name: config[name].to_dict() for name in objectives.OBJECTIVES if name in config}
-    both = config.model.get("arch") == "encoder-decoder"
-    return objectives.make(config.objective, config.seq_len, words, settings, both)
 
 
 def abstract_arguments(trainer: Trainer) -> tuple[TrainState, Batch, Schedule]:

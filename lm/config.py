@@ -67,6 +67,8 @@ NOT_RESULT = (
     "train.keep_checkpoints",
 )
 
+TOKENIZER = "tokenizer.model"  # the tokenizer of a run, in its folder
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:

@@ -26,10 +26,9 @@ from data.errors import UserError, run
 from data.files import atomic_dir, human_bytes, write_atomic
 from data.tokenizer import Tokenizer
 from lm import hf_config, hf_tokenizer, hf_weights
-from lm.config import ModelConfig, model_config, read_config, resolve, to_json
+from lm.config import TOKENIZER, ModelConfig, model_config, read_config, resolve, to_json
 from lm.params import Model, build, count, stack_layers, unstack_layers
 
-TOKENIZER = "tokenizer.model"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = 4_000_000_000  # bytes of weights in a file
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")

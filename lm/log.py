@@ -14,7 +14,8 @@ from typing import Any
 from data.files import write_atomic
 from lm.chips import peak
 from lm.distributed import is_first
-from lm.flops import flops_per_token, parameters
+from lm.flops import parameters
+from lm.objective import flops_per_token
 
 SPIKE_WINDOW = 64  # steps that a loss is compared with
 SPIKE_NATS = 1.0  # above their median: far outside the noise of any batch worth training on
@@ -107,7 +108,7 @@ class RunLog:
         if self._peak:
             c = self.trainer.model.config
             for kind in ("full", "visible"):
-                flops = flops_per_token(c, self.config.seq_len, kind)
+                flops = flops_per_token(c, self.trainer.objective, kind)
                 speed[f"mfu_{kind}"] = rate * flops / self._peak.flops
         return speed
 
@@ -132,10 +133,9 @@ class RunLog:
             json.dumps({"step": step, "tokens": step * self.trainer.tokens_per_step, **row}) + "\n"
         )
         for name, value in row.items():
-            self._board.add_scalar(name, value, step)
-        self.say(
-            f"step {step}: validation {e.loss:.4f} nats/token, {e.bits_per_byte:.4f} bits/byte"
-        )
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+        self.say(f"step {step}: validation {losses(e)}")
         self._clock = time.perf_counter()
 
     def final(self, step: int, e: Any) -> None:
@@ -145,10 +145,7 @@ class RunLog:
             + "\n"
         )
         relative = f" (MFU is relative to {self._peak.name})" if self._peak else ""
-        self.say(
-            f"done: {e.loss:.4f} nats/token, {e.bits_per_byte:.4f} bits/byte on "
-            f"{e.tokens:,} validation tokens{relative}"
-        )
+        self.say(f"done: {losses(e)} on {e.tokens:,} validation tokens{relative}")
 
     def say(self, text: str) -> None:
         """A line that stays; one process speaks for all."""
@@ -173,6 +170,12 @@ class RunLog:
         if getattr(self, "_open", False):
             print(file=sys.stderr)
             self._open = False
+
+
+def losses(e: Any) -> str:
+    """An evaluation in words."""
+    bits = "" if e.bits_per_byte is None else f", {e.bits_per_byte:.4f} bits/byte"
+    return f"{e.loss:.4f} nats/token{bits}"
 
 
 def lines_until(path: Path, step: int) -> list[str]:

@@ -64,11 +64,17 @@ def parse(text: str, devices: int) -> dict[str, int]:
     return sizes
 
 
-def check(sizes: dict[str, int], c: ModelConfig, batch_size: int, seq_len: int) -> None:
-    """Raises UserError where an array's axis is not divisible by the mesh axes it is split over."""
+def check(
+    sizes: dict[str, int], c: ModelConfig, batch_size: int, seq_len: int, targets: int = 0
+) -> None:
+    """Raises UserError where an array's axis is not divisible by the mesh axes it is split over.
+
+    `targets` is the length of the targets where that is another than `seq_len`.
+    """
     extents = {
         "batch": (batch_size, "batch_size / optim.microbatches"),
         "length": (seq_len, "seq_len"),
+        "targets": (targets, "length of the targets"),
         "embed": (c.width, "model.width"),
         "heads": (c.heads, "model.heads"),
         "kv_heads": (c.kv_heads, "model.kv_heads"),
@@ -76,7 +82,7 @@ def check(sizes: dict[str, int], c: ModelConfig, batch_size: int, seq_len: int) 
         "vocab": (c.vocab_size, "model.vocab_size"),
     }
     for logical, (extent, field) in extents.items():
-        axes = RULES[logical]
+        axes = RULES["length" if logical == "targets" else logical]
         split = math.prod(sizes[a] for a in axes)
         if extent % split:
             named = " x ".join(f"{a}:{sizes[a]}" for a in axes if sizes[a] > 1)

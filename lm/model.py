@@ -91,24 +91,32 @@ class Attention(nnx.Module):
     def __call__(
         self, x_BLD: jax.Array, view: View, memory_BSD: jax.Array | None = None
     ) -> jax.Array:
-        dtype = x_BLD.dtype
-        w_q, w_k, w_v = (w[...].astype(dtype) for w in (self.q, self.k, self.v))
         if memory_BSD is None:
-            q, k, v = ops.linear(x_BLD, w_q, w_k, w_v)
+            q, k, v = self.project(x_BLD, "q", "k", "v")
         else:
-            (q,), (k, v) = ops.linear(x_BLD, w_q), ops.linear(memory_BSD, w_k, w_v)
-        if self.c.bias:
-            biases = (self.q_bias, self.k_bias, self.v_bias)
-            q, k, v = (y + b[...].astype(dtype) for y, b in zip((q, k, v), biases, strict=True))
-        if self.c.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
+            (q,), (k, v) = self.project(x_BLD, "q"), self.project(memory_BSD, "k", "v")
         if view.angles is not None:
             q, k = rotate(q, view.angles), rotate(k, view.angles)
         q = constrain(q, "batch", "length", "heads", "head_dim")
-        y_BLHK = attend(q, k, v, view.mask, self.scale)
-        y = y_BLHK.reshape(*y_BLHK.shape[:2], -1)
-        (y,) = ops.linear(y, self.o[...].astype(dtype).reshape(-1, x_BLD.shape[-1]))
-        return y + self.o_bias[...].astype(dtype) if self.c.bias else y
+        return self.output(attend(q, k, v, view.mask, self.scale))
+
+    def project(self, x_BLD: jax.Array, *names: str) -> list[jax.Array]:
+        """Those of "q", "k", "v" that are asked for, [B, L, heads, K], without positions."""
+        weights = (getattr(self, name)[...].astype(x_BLD.dtype) for name in names)
+        heads = list(ops.linear(x_BLD, *weights))
+        for i, name in enumerate(names):
+            if self.c.bias:
+                heads[i] += getattr(self, f"{name}_bias")[...].astype(x_BLD.dtype)
+            if self.c.qk_norm and name != "v":
+                heads[i] = getattr(self, f"{name}_norm")(heads[i])
+        return heads
+
+    def output(self, y_BLHK: jax.Array) -> jax.Array:
+        """What attention adds to the stream: the heads' results [B, L, H, K] -> [B, L, D]."""
+        dtype, width = y_BLHK.dtype, self.o.shape[-1]
+        y_BLF = y_BLHK.reshape(*y_BLHK.shape[:2], -1)
+        (y_BLD,) = ops.linear(y_BLF, self.o[...].astype(dtype).reshape(-1, width))
+        return y_BLD + self.o_bias[...].astype(dtype) if self.c.bias else y_BLD
 
 
 class Mlp(nnx.Module):

@@ -26,23 +26,32 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from data import mixture, objectives
+from data import mixture
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
 from data.files import hash_bytes
-from data.objectives import Objective
 from data.prepare import Prepared, prepare
+from data.tokenizer import Tokenizer
 from lm import distributed
 from lm import mesh as meshes
 from lm import params as parameters
 from lm.checkpoint import Checkpoints
-from lm.config import ModelConfig, claim_workdir, load, model_config, resolve, to_json
-from lm.flops import flops_per_token
+from lm.config import (
+    TOKENIZER,
+    ModelConfig,
+    claim_workdir,
+    load,
+    model_config,
+    resolve,
+    to_json,
+)
 from lm.log import RunLog
 from lm.loss import LossSums, loss_and_gradients, loss_sums
+from lm.objective import flops_per_token, make_objective
 from lm.optim import Schedule, learning_rate, make_optimizer, make_schedule
 
 Tree = Any
+LIKELIHOODS = ("causal", "prefix")  # objectives whose loss is that of a text, token by token
 
 
 class TrainState(NamedTuple):
@@ -67,8 +76,8 @@ class Evaluation(NamedTuple):
     """Loss on held-out text."""
 
     loss: float  # nats/token
-    bits_per_byte: float
-    tokens: int
+    bits_per_byte: float | None  # None where the loss is not the likelihood of a text
+    tokens: int  # target positions that count
 
 
 class NonFiniteError(UserError):
@@ -103,22 +112,12 @@ def mixture_of(config: ConfigDict, prepared: Prepared) -> list[mixture.Source] |
     return mixture.sources(prepared.train, d.mixture, d.temperature) if d.mixture else None
 
 
-def make_objective(config: ConfigDict, prepared: Prepared) -> Objective:
-    """The objective of a resolved config, for the tokenizer of its data."""
-    settings = {name: config[name].to_dict() for name in objectives.OBJECTIVES if name in config}
-    both = config.model.get("arch") == "encoder-decoder"
-    name, words = config.objective, None
-    if name in objectives.USES_VOCABULARY:
-        words = objectives.Vocabulary.of(prepared.tokenizer)
-    return objectives.make(name, config.seq_len, words, settings, both)
-
-
 class Trainer:
     """A run's model, compiled step and data, built once and used by commands and sweeps.
 
     Args:
       config: a resolved config (`lm.config.resolve`).
-      prepared: its data (`prepare_data`); None: only to compile, for the `objective` given.
+      prepared: its data (`prepare_data`); None: only to compile.
       devices: what to run on; all by default.
 
     Raises:
@@ -130,25 +129,23 @@ class Trainer:
         config: ConfigDict,
         prepared: Prepared | None,
         devices: list | None = None,
-        objective: Objective | None = None,
     ):
         self.config = config
         self.model = parameters.build(model_config(config))
         c = self.model.config
         devices = list(devices or jax.devices())
         sizes = meshes.parse(config.mesh, len(devices))
-        meshes.check(sizes, c, config.batch_size // config.optim.microbatches, config.seq_len)
+        tokenizer = prepared.tokenizer if prepared else None
+        self.objective = make_objective(config, tokenizer)
+        rows = config.batch_size // config.optim.microbatches
+        meshes.check(sizes, c, rows, config.seq_len, self.objective.length)
         self.mesh = meshes.make(sizes, devices)
         self.devices = devices
         self.optimizer = make_optimizer(config, self.model)
+        self.tokens_per_step = config.batch_size * self.objective.stride
+        self.flops_per_token = flops_per_token(c, self.objective)
         if prepared is not None:
             self.prepared = prepared
-            objective = make_objective(config, prepared)
-        assert objective is not None
-        self.objective = objective
-        self.tokens_per_step = config.batch_size * self.objective.stride
-        self.flops_per_token = flops_per_token(c, config.seq_len)
-        if prepared is not None:
             self.rows = distributed.local_rows(
                 meshes.sharding(self.mesh, ("batch", "length")), (config.batch_size, config.seq_len)
             )
@@ -182,6 +179,7 @@ class Trainer:
             batch,
             o.z_loss,
             o.microbatches,
+            scored=self.objective.scored,
             chunk=self.config.train.loss_chunk,
         )
         rate = learning_rate(s, state.step)
@@ -299,7 +297,10 @@ class Trainer:
         return jax.tree.map(lambda x: distributed.place(sharding, x, self.rows, size), batch)
 
     def evaluate(self, state: TrainState, tokens: int | None = None) -> Evaluation:
-        """Loss on `tokens` validation tokens (train.eval_tokens by default; 0: all of them)."""
+        """Loss on `tokens` validation tokens (train.eval_tokens by default; 0: all of them).
+
+        Tokens are counted as D is; what an objective draws at random is the same for every run.
+        """
         limit = self.config.train.eval_tokens if tokens is None else tokens
         loss = weight = byte_count = 0.0
         with jax.set_mesh(self.mesh):
@@ -315,14 +316,17 @@ class Trainer:
                 byte_count += float(size)
         if not weight:
             raise UserError("the validation split has no token to score: raise data.valid_share")
-        bits = loss / np.log(2) / max(byte_count, 1.0)
+        bits = None
+        if self.objective.name in LIKELIHOODS:
+            bits = loss / np.log(2) / max(byte_count, 1.0)
         return Evaluation(loss / weight, bits, int(weight))
 
     def _evaluate(self, params: Tree, batch: Batch) -> tuple[LossSums, jax.Array]:
         """Sums of the loss, and bytes of the targets that count, over all hosts."""
         lengths = jnp.asarray(self.prepared.tokenizer.byte_lengths, jnp.float32)
         size = jnp.sum(lengths[batch.targets] * batch.weights)
-        return loss_sums(self.model, params, batch, chunk=self.config.train.loss_chunk), size
+        scored, chunk = self.objective.scored, self.config.train.loss_chunk
+        return loss_sums(self.model, params, batch, scored, chunk), size
 
     def save(self, folder: str | Path, state: TrainState) -> None:
         """Writes a state as a checkpoint, and waits for it."""
@@ -333,21 +337,26 @@ class Trainer:
     def restore(self, folder: str | Path | Checkpoints) -> TrainState | None:
         """The newest state in a folder, or None."""
         checkpoints = folder if isinstance(folder, Checkpoints) else Checkpoints(folder, keep=1)
-        if checkpoints.latest() is None:
-            return None
-        stacked = parameters.build(_scanned(self.model.config))
-        abstract = jax.eval_shape(
-            lambda: TrainState(
-                jnp.int32(0),
-                p := parameters.init(stacked, 0),
-                make_optimizer(self.config, stacked).init(p),
-            )
-        )
-        shardings = state_shardings(stacked, make_optimizer(self.config, stacked), self.mesh)
-        placed = jax.tree.map(
-            lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
-        )
-        return checkpoints.restore(placed, scanned=self.model.config.scan)
+        return restore_state(checkpoints, self.config, self.model, self.mesh)
+
+
+def restore_state(
+    checkpoints: Checkpoints, config: ConfigDict, model: parameters.Model, mesh: jax.sharding.Mesh
+) -> TrainState | None:
+    """The newest state, placed on a mesh in the model's layout; None where there is none."""
+    if checkpoints.latest() is None:
+        return None
+    stacked = parameters.build(_scanned(model.config))
+    optimizer = make_optimizer(config, stacked)
+    abstract = jax.eval_shape(
+        lambda: TrainState(jnp.int32(0), p := parameters.init(stacked, 0), optimizer.init(p))
+    )
+    placed = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+        abstract,
+        state_shardings(stacked, optimizer, mesh),
+    )
+    return checkpoints.restore(placed, scanned=model.config.scan)
 
 
 def _scanned(c: ModelConfig) -> ModelConfig:
@@ -390,7 +399,7 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
     trainer.batches.check_budget(config.steps)
     if config.data.mixture:
         say(mixture.table(trainer.batches.usage(config.steps)))
-    claim(workdir, config)
+    claim(workdir, config, prepared.tokenizer)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
     state = trainer.restore(checkpoints) or trainer.init()
     log = RunLog(workdir, trainer, start=int(state.step))
@@ -431,10 +440,15 @@ def say(text: str) -> None:
         print(text)
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """`claim_workdir` by the first process; the others see that they have the same folder."""
+def claim(workdir: Path, config: ConfigDict, tokenizer: Tokenizer) -> None:
+    """Config and tokenizer written by the first process; the others see the same folder."""
+
+    def write() -> None:
+        claim_workdir(workdir, config)
+        tokenizer.save(workdir / TOKENIZER)
+
     if distributed.is_first():
-        distributed.together(lambda: claim_workdir(workdir, config))
+        distributed.together(write)
     else:
         distributed.together(lambda: None)
     distributed.together(lambda: check_shared(workdir))
