@@ -47,9 +47,9 @@ def log_p(run, inputs, encoder=None):
     if encoder:
         args = {"enc_inputs": row(encoder), "enc_positions": row(range(len(encoder)))}
         args["enc_segments"] = row([1] * len(encoder))
-    logits = run.model(
-        run.params, row(inputs), row(range(len(inputs))), row([1] * len(inputs)), **args
-    )
+    rows = row(inputs), row(range(len(inputs))), row([1] * len(inputs))
+    model = jax.jit(lambda params, rows, args: run.model(params, *rows, **args))
+    logits = model(run.params, rows, args)
     logits = np.asarray(logits[0], np.float64)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
