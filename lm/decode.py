@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from data.tokenizer import EOT, PAD
-from lm.attention import MASKED, Mask, attend, relative_bucket, rotary_angles, rotate
+from lm import ops
+from lm.attention import MASKED, relative_bucket, rotary_angles, rotate
 from lm.model import Block, Stack, Transformer
 
 KeysValues = tuple[jax.Array, jax.Array]
@@ -128,9 +129,10 @@ def _attention(
 
 
 def _attended(module: Any, q: jax.Array, keys_values: Any, bias: Any) -> jax.Array:
-    keys, values = keys_values
-    none = jnp.zeros(q.shape[:2], jnp.int32)
-    return module.output(attend(q, keys, values, Mask(none, none, bias=bias), module.scale))
+    """Attention over all places of a cache; few queries, so the plain product serves."""
+    groups = q.shape[2] // keys_values[0].shape[2]
+    keys, values = (jnp.repeat(x, groups, axis=2) for x in keys_values)
+    return module.output(ops.attention(q, keys, values, bias, module.scale))
 
 
 def choose(logits_BV: jax.Array, keys_B: jax.Array, s: Sampling) -> jax.Array:

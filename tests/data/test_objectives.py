@@ -96,7 +96,8 @@ def test_any_number_of_hosts_makes_the_same_rows(name, pair, words, settings, ho
     objective = make(name, 32, words, settings, pair)
     data = store(3000, words)
     whole = Batches(data, 8, objective, seed=3)(7)
-    shares = [Batches(data, 8, objective, seed=3, host=h, hosts=hosts)(7) for h in range(hosts)]
+    rows = np.arange(8).reshape(hosts, -1)
+    shares = [Batches(data, 8, objective, seed=3, rows=mine)(7) for mine in rows]
     for field, x, *parts in zip(whole._fields, whole, *shares, strict=True):
         if x is not None:
             np.testing.assert_array_equal(x, np.concatenate(parts), err_msg=field)
@@ -107,7 +108,7 @@ def test_an_evaluation_is_the_same_for_every_run(name, pair, words, settings):
     objective = make(name, 32, words, settings, pair)
     data = store(1000, words)
     first, again = (list(eval_batches(data, 4, objective)) for _ in range(2))
-    shares = [list(eval_batches(data, 4, objective, 0, host, 2)) for host in range(2)]
+    shares = [list(eval_batches(data, 4, objective, rows=r)) for r in np.arange(4).reshape(2, 2)]
     for i, batch in enumerate(first):
         assert_same(batch, again[i])
         np.testing.assert_array_equal(batch.inputs, np.concatenate([s[i].inputs for s in shares]))
