@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-data setup-test setup-parity sweep sweep-long curate figures test test-all lint format bench bench-data lock clean
+.PHONY: help setup setup-data setup-test setup-parity sweep sweep-long curate figures objectives test test-all lint format bench bench-data lock clean
 
 PY := .venv/bin/python
 
@@ -31,6 +31,10 @@ sweep-long: setup ## the sweep with larger budgets, planned at 40 minutes on 2 c
 curate: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/curated)
 curate: setup-data ## the embedded messy crawl -> clean documents and a report of every drop (OUT=)
 	$(PY) -m data.curate --config=configs/curate.py:web --out='$(OUT)'
+
+objectives: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/objectives)
+objectives: setup ## GPT, BERT and T5 at equal compute: curves, masks, probes, a law for each (OUT=)
+	$(PY) -m experiments.objectives --workdir='$(OUT)'
 
 figures: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/figures)
 figures: setup ## figures of published papers, with published numbers beside ours (OUT=)
