@@ -33,15 +33,20 @@ def rise(points: int) -> float:
     return float(np.expm1(CHI2_90 / points))
 
 
-def curvature(theta: np.ndarray, terms: Terms, loss: np.ndarray) -> np.ndarray:
-    """Hessian (P, P) of the least-squares objective, which unlike Huber's sees every point."""
+def curvature(theta: np.ndarray, terms: Terms) -> np.ndarray:
+    """Gauss-Newton Hessian (P, P) of least squares, which unlike Huber's sees every point.
+
+    It is least squares' own where the residuals are zero, and never negative: at the minimum of
+    another objective the squares need not have one.
+    """
+    fitted = np.logaddexp.reduce(log_terms(theta[None], terms)[0], axis=0)
     everything = Objective(np.inf)
-    return derivatives(theta[None], terms, np.log(loss), np.ones(len(loss)), everything)[1][0]
+    return derivatives(theta[None], terms, fitted, np.ones(len(fitted)), everything)[1][0]
 
 
-def condition(theta: np.ndarray, terms: Terms, loss: np.ndarray) -> float:
+def condition(theta: np.ndarray, terms: Terms) -> float:
     """Condition number of the Hessian after scaling each parameter to unit curvature."""
-    hessian = curvature(theta, terms, loss)
+    hessian = curvature(theta, terms)
     scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
     return float(np.linalg.cond(hessian / np.outer(scale, scale)))
 
@@ -52,7 +57,7 @@ def flattest(theta: np.ndarray, terms: Terms, loss: np.ndarray) -> np.ndarray:
     Its length is the one that takes the sum of squares to the end of a 90% likelihood range.
     """
     return soft_direction(
-        curvature(theta, terms, loss),
+        curvature(theta, terms),
         np.logaddexp.reduce(log_terms(theta[None], terms)[0], axis=0) - np.log(loss),
     )
 
@@ -96,7 +101,7 @@ def profile(
     centre = float(direction @ theta)
     basis = np.linalg.svd(direction[None])[2][1:].T  # what leaves direction @ theta alone
     residual = np.logaddexp.reduce(log_terms(theta[None], terms)[0], axis=0) - np.log(loss)
-    hessian = curvature(theta, terms, loss)
+    hessian = curvature(theta, terms)
     cover = np.linalg.pinv(hessian, rcond=1e-12, hermitian=True)
     along = cover @ direction
     spread = float(direction @ along)

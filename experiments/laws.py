@@ -325,7 +325,7 @@ def diagnose(
         "starts_polished": found.polished,
         "share_of_starts_at_best": found.reached,
         "gap_to_next_minimum": found.gap if np.isfinite(found.gap) else None,
-        "condition_number": diagnostics.condition(found.theta, terms, loss),
+        "condition_number": diagnostics.condition(found.theta, terms),
         "flat_direction": _flattest(found.theta, terms, loss, directions),
         "at_bound": [f"{NAMES[k]} = 0" for k in absent],
         "profiles": profiles,
