@@ -25,7 +25,7 @@ sweep: setup ## text -> tokenizer -> tokens -> N x D sweep -> law -> frontier ->
 	$(PY) -m experiments.sweep --config=configs/sweep.py:$(SIZE) --workdir='$(OUT)'
 
 sweep-long: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/long)
-sweep-long: setup ## the sweep with larger budgets, planned at 40 minutes on 2 cores (OUT=)
+sweep-long: setup ## larger models and budgets, two seeds, a run at 10 times the compute; 30 minutes on 2 idle cores (OUT=)
 	$(PY) -m experiments.sweep --config=configs/sweep.py:long --workdir='$(OUT)'
 
 curate: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/curated)

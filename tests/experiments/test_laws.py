@@ -236,9 +236,9 @@ def test_checkpoints_of_one_run_count_once():
     jitter = np.tile(np.linspace(1, 1.001, copies), n)
     many = {k: np.repeat(v, copies) * (jitter if k == "D" else 1.0) for k, v in base.items()}
     many["group"] = np.repeat(np.arange(n), copies)
-    clustered = fit(many, bootstrap=200)
-    naive = fit({k: v for k, v in many.items() if k != "group"}, bootstrap=200)
-    single = fit(base, bootstrap=200)
+    clustered = fit(many, bootstrap=400)
+    naive = fit({k: v for k, v in many.items() if k != "group"}, bootstrap=400)
+    single = fit(base, bootstrap=400)
 
     def width(law: Law) -> float:
         low, high = law.intervals["alpha"]
