@@ -1,6 +1,7 @@
 """Figures of what a law of published runs implies: famous models, and Kaplan against Chinchilla."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,11 +13,11 @@ from experiments.isoflop import fit_isoflop
 from experiments.known_models import MODELS
 from experiments.laws import mean_loss
 from experiments.paper_figures import Drawn, Row, epoch_by_budget, epoch_law
-from experiments.published_data import FOLDER
-from experiments.runs import read
+from experiments.runs import read_curves
 from experiments.sweep_figures import ACCENT, FRONTIER, SOFT, counts, few_ticks, shades
 from experiments.validation import compare
 
+OWN = Path(__file__).parent / "measured" / "long"  # records of make sweep-long
 KAPLAN = 0.73  # Kaplan et al. 2020, equation 6.1: N* ~ C^0.73
 KAPLAN_RANGE = (768, 1.5e9)  # non-embedding parameters of their models (Pearce & Song)
 # a and the 10th and 90th percentile of its resamples by approaches 1 to 3: Hoffmann et al. 2022,
@@ -64,7 +65,7 @@ def famous_models() -> Drawn:
 
 def own_curves() -> Drawn:
     """Approach 1 (Chinchilla's figure 2) on this project's own training curves."""
-    curves = read(FOLDER / "own_curves.csv")
+    curves = read_curves(OWN)
     assert curves.group is not None
     found = fit_envelope(curves)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
@@ -110,7 +111,7 @@ def three_approaches() -> Drawn:
     """Chinchilla's table 2: the exponent of N* by each approach, published and ours."""
     law = replace(epoch_law(), isoflop=fit_isoflop(epoch_by_budget()))
     estimates, verdict = compare(law)
-    own = fit_envelope(read(FOLDER / "own_curves.csv"))
+    own = fit_envelope(read_curves(OWN))
     figure, ax = plt.subplots(figsize=(8.4, 3.8), layout="constrained")
     for i, (a, low, high) in enumerate(HOFFMANN_EXPONENTS):
         ax.plot([low, high], [i - 0.12] * 2, color=SOFT, lw=2)
