@@ -112,7 +112,8 @@ def config_for(optimum: Optimum, seq_len: int) -> Config:
         config = gpt.get_config(f"ladder-{width}x{layers_of(width)}")
         return parameters(model_config(resolve(config))).total
 
-    widths = [*range(16, 1024, 16), *range(1024, 16385, 128)]
+    # Multiples of the heads that the ladder gives a width.
+    widths = [*range(16, 128, 16), *range(128, 1024, 32), *range(1024, 16385, 128)]
     low, high = 0, len(widths) - 1
     while high - low > 1:  # the size grows with the width
         middle = (low + high) // 2

@@ -6,6 +6,7 @@ leading axis (`scan`); the stacked form is the one on disk. Every number is draw
 with the parameter's path and layer, so both forms, and any mesh, start from identical values.
 """
 
+import functools
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -94,16 +95,19 @@ def init(model: Model, seed: int) -> Tree:
     return jax.tree_util.tree_map_with_path(draw, model.declared, is_leaf=is_declared)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def _normal(key: jax.Array, shape: tuple[int, ...], std: float) -> jax.Array:
     """Normal(0, std) to within six deviations, the same bits from every compiler.
 
     Twelve 16-bit uniforms are added as integers and multiplied once: the logarithm and square root
     of an exact normal are rounded differently by program, shape and platform.
     """
-    total = jnp.zeros(shape, jnp.uint32)
-    for i in range(6):
+
+    def add_two(i: jax.Array, total: jax.Array) -> jax.Array:
         bits = jax.random.bits(jax.random.fold_in(key, i), shape, jnp.uint32)
-        total += (bits & 0xFFFF) + (bits >> 16)
+        return total + (bits & 0xFFFF) + (bits >> 16)
+
+    total = jax.lax.fori_loop(0, 6, add_two, jnp.zeros(shape, jnp.uint32))
     centred = total.astype(jnp.int32) - 6 * 0xFFFF
     return centred.astype(jnp.float32) * np.float32(std / np.sqrt(2.0**32 - 1))
 

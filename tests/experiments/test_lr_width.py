@@ -1,5 +1,7 @@
 """The check of the rule for width."""
 
+import pytest
+
 from experiments.lr_width import Point, best_rate, draw, train_point
 from tests.experiments.sweeps import small
 
@@ -20,6 +22,7 @@ def test_the_figure_is_drawn(tmp_path):
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_rule_changes_other_widths_only(tmp_path):
     base = small(tmp_path / "text", tmp_path / "cache").base
     base.mesh = "data:8"

@@ -60,7 +60,7 @@ def test_shapes_that_do_not_fit_are_refused(text, says):
     "text",
     ["data:8", "data:2,fsdp:4", "data:2,fsdp:2,tensor:2", "fsdp:2,seq:4", "slice:2,fsdp:4"],
 )
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_mesh_gives_the_numbers_of_one_device(text, scan):
     """Loss within 2e-6 relative, each gradient leaf within 1e-5 of its norm, in float32."""
     model = P.build(dataclasses.replace(TINY, scan=scan))

@@ -83,7 +83,9 @@ def test_it_trains_and_is_scored_as_numpy_says(name, arch, text, cache):
     assert np.mean(weighed) == pytest.approx(8 * trainer.objective.targets, rel=0.1)
 
 
-@pytest.mark.parametrize("text", ["data:2,fsdp:2,tensor:2", "fsdp:2,seq:4"])
+@pytest.mark.parametrize(
+    "text", ["data:2,fsdp:2,tensor:2", pytest.param("fsdp:2,seq:4", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("name", "arch"), [("masked", "encoder"), ("span", "encoder-decoder"), ("prefix", "decoder")]
 )
