@@ -203,7 +203,7 @@ def memory(sizes: Sequence[float]) -> None:
                 *(f"--out={name}/out", f"--config.path={name}/in"),
             ]
             subprocess.run(command, check=True, capture_output=True)
-            files = Path(name).glob("out/work/logs/*/usage/*.json")
+            files = (Path(name) / "out" / "work" / "logs").glob("*/usage/*.json")
             usage = [json.loads(file.read_text()) for file in files]
             used = sum(task["cpu_s"] for task in usage)
             largest = max(task["peak_mb"] for task in usage)
