@@ -245,7 +245,8 @@ def ul2(seq_len: int, vocabulary: Vocabulary, denoisers: str = "") -> Objective:
 
 
 def _together(parts: Sequence[np.ndarray | None], order: np.ndarray) -> Any:
-    return None if parts[0] is None else np.concatenate(parts)[order]  # type: ignore[arg-type]
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there)[order] if there else None
 
 
 def _longest(inputs_length: int, mean: float, density: float) -> int:

@@ -37,7 +37,7 @@ def save(name: str, folder: Path) -> Drawn:
     """Draw one figure and write its three files."""
     import matplotlib.pyplot as plt
 
-    from experiments.sweep_figures import STYLE
+    from experiments.style import STYLE
 
     with plt.rc_context(STYLE | {"svg.hashsalt": name}):
         drawn = FIGURES[name]()

@@ -14,7 +14,7 @@ from experiments.known_models import MODELS
 from experiments.laws import mean_loss
 from experiments.paper_figures import Drawn, Row, epoch_by_budget, epoch_law
 from experiments.runs import read_curves
-from experiments.sweep_figures import ACCENT, FRONTIER, SOFT, counts, few_ticks, shades
+from experiments.style import ACCENT, FRONTIER, SOFT, counts, few_ticks, shades
 from experiments.validation import compare
 
 OWN = Path(__file__).parent / "measured" / "long"  # records of make sweep-long

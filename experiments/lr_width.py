@@ -59,7 +59,9 @@ def best_rate(points: list[Point], width: int, rule: bool) -> float:
 
 def draw(points: list[Point], path: Path) -> None:
     """Two panels, with the rule and without: a curve for each width, its best rate marked."""
-    from experiments.sweep_figures import STYLE, plt, shades
+    import matplotlib.pyplot as plt
+
+    from experiments.style import STYLE, shades
 
     widths = sorted({p.width for p in points})
     titles = {True: "Under the rule for width", False: "The same rate for all"}

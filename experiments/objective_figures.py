@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.laws import Law
 from experiments.records import read_records
-from experiments.sweep_figures import SOFT, STYLE
+from experiments.style import SOFT, STYLE
 
 if TYPE_CHECKING:
     from experiments.objectives import Probe

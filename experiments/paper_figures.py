@@ -19,7 +19,7 @@ from experiments.laws import Law, design, fit, mean_loss, uncentre
 from experiments.published_data import load, where
 from experiments.runs import Runs, from_columns
 from experiments.search import Objective, newton, search
-from experiments.sweep_figures import ACCENT, FRONTIER, INK, SOFT, counts, flops, shades
+from experiments.style import ACCENT, FRONTIER, INK, SOFT, counts, flops, shades
 
 HOFFMANN = np.array([*np.log([1.69337, 406.4, 410.72]), 0.339171, 0.284908])  # their TeX source
 BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21)  # of Chinchilla's figure 3

@@ -4,7 +4,7 @@
     python -m experiments.plan --config=configs/sweep.py:long --chip=v5e --mfu=0.4 --price=1.20
     python -m experiments.plan --config=configs/sweep.py:gpu --tokens=3000000000
 
-A *rung* is one model size, seed and learning rate: a trunk trained at constant rate, branched into
+A *rung* is one model size, seed and learning rate: a trunk on the rate's plateau, branched into
 a cooldown for each number of tokens (Hagele et al. 2024). A *trial* is one such branch. The text is
 prepared first (once, cached), because epochs are counted against it; --tokens=N plans without.
 """

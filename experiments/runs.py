@@ -103,7 +103,7 @@ def read_curves(folder: str | Path) -> Runs:
         for step, loss in zip(r["curve"]["step"], r["curve"]["loss"], strict=True)
         if r["steps"] == longest[r["N"]] or step > r["curve"].get("decay_start", 0)
     }  # a cooldown's first steps may still be its trunk's: of rows that are equal the last stays
-    return from_rows(list(rows.values()), str(folder))
+    return from_rows(sorted(rows.values(), key=lambda r: (r["group"], r["step"])), str(folder))
 
 
 def own_curves(path: str | Path) -> Runs | None:

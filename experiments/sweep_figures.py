@@ -5,46 +5,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from data.files import human_count
 from experiments.checks import RateCheck
 from experiments.known_models import MODELS
 from experiments.laws import Law, mean_loss
 from experiments.records import Record
+from experiments.style import (
+    ACCENT,
+    FRONTIER,
+    GRID,
+    HALO,
+    INK,
+    SOFT,
+    STYLE,
+    Label,
+    counts,
+    few_ticks,
+    flops,
+    label_apart,
+    shades,
+)
 
-INK, SOFT, GRID = "#1c2330", "#68707d", "#e4e7eb"
-ACCENT, FRONTIER = "#d1495b", "#1d4e89"  # the held-out run; the compute-optimal line
-STYLE = {
-    "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "font.size": 10,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "text.color": INK,
-    "legend.frameon": False,
-}
-HALO = [withStroke(linewidth=2.5, foreground="white")]  # text stays legible on colour
 FURTHEST = 1e26  # FLOPs up to which frontiers are drawn
 
 
@@ -99,8 +83,8 @@ PREDICTED = (
     "the fit (star) is shown with its 90% prediction interval."
 )
 CURVES = (
-    "Training loss of each model: one trunk at constant learning rate, and a cooldown branched "
-    "from it for every number of tokens."
+    "Training loss of each model: one trunk on the plateau of its learning rate, and a cooldown "
+    "branched from it for every number of tokens."
 )
 RATES = (
     "Learning-rate check: loss at other rates, relative to the sweep's own, for the smallest and "
@@ -111,34 +95,6 @@ RATES = (
 def grid_runs(records: list[Record]) -> list[Record]:
     """The runs of the fit: at the sweep's rate, not held out."""
     return [r for r in records if r["lr_factor"] == 1 and not r["held_out"]]
-
-
-def shades(count: int, cmap: str = "viridis") -> list[Any]:
-    """Ordered colours that stay legible on white."""
-    colours: Colormap = matplotlib.colormaps[cmap]
-    return [colours(x) for x in np.linspace(0.05, 0.78, max(count, 1))]
-
-
-def counts(axis: Any) -> None:
-    """Labels a logarithmic axis as 10k, 1M, 1B."""
-    axis.set_major_formatter(FuncFormatter(lambda x, _: human_count(x).replace(".0", "")))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def few_ticks(axis: Any, low: float, high: float) -> None:
-    """Ticks at 1, 2, 5 x 10^k: a range of about a decade would otherwise show one."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 300 else (1,)
-    axis.set_ticks([m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k <= high])
-    counts(axis)
-
-
-def flops(C: float) -> str:
-    """1.6e12 as 1.6 x 10^12, in mathtext."""
-    mantissa, exponent = f"{C:.1e}".split("e")
-    mantissa = mantissa.removesuffix(".0")
-    times = "" if mantissa == "1" else rf"{mantissa}\times"
-    return rf"${times}10^{{{int(exponent)}}}$"
 
 
 def isoflop(records: list[Record], law: Law) -> plt.Figure:
@@ -231,32 +187,6 @@ def known() -> list[Known]:
     """The published models that figures show, from the smallest compute."""
     models = [Known(m.name, m.N, m.D, 6 * m.N * m.D) for m in MODELS if m.name in SHOWN]
     return sorted(models, key=lambda m: m.C)
-
-
-class Label(NamedTuple):
-    """A name for a point, in data coordinates."""
-
-    x: float
-    y: float
-    text: str
-    colour: Any = ACCENT
-
-
-def label_apart(ax: Axes, labels: list[Label], column: float, ha: str = "right") -> None:
-    """Names points in a column at an x in axes coordinates, each in a row of its own."""
-    figure = ax.figure
-    figure.canvas.draw()  # settles the layout, so that pixels mean something
-    box = ax.get_window_extent()
-    height, last = 13 * figure.dpi / 72 / box.height, -math.inf
-    to_axes = ax.transData + ax.transAxes.inverted()
-    for label in sorted(labels, key=lambda p: p.y):
-        last = max(float(to_axes.transform((label.x, label.y))[1]), last + height)
-        ax.annotate(
-            label.text, (label.x, label.y), (column, last), textcoords=ax.transAxes,
-            ha=ha, va="center", fontsize=8.5, color=label.colour, path_effects=HALO,
-            arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.5, "shrinkB": 3},
-            annotation_clip=False,
-        )  # fmt: skip
 
 
 def surface(records: list[Record], law: Law) -> plt.Figure:
@@ -371,7 +301,7 @@ def curves(records: list[Record]) -> plt.Figure:
     few_ticks(ax.xaxis, start, most * 1.2)
     losses = [v for r in own for s, v in zip(r["curve"]["step"], r["curve"]["loss"], strict=True)
               if s * r["D"] / r["steps"] >= start]  # fmt: skip
-    ax.set_ylim(min(r["loss"] for r in own) - 0.08, max(losses) + 0.05)
+    ax.set_ylim(min(*losses, *(r["loss"] for r in own)) - 0.05, max(losses) + 0.05)
     label_apart(ax, labels, 1.03, "left")
     ax.set_title("Trunks and their cooldowns (dots: validation loss)")
     return figure

@@ -22,7 +22,8 @@ from experiments.records import record_path, write_record
 from lm.config import resolve
 
 if TYPE_CHECKING:
-    from lm.train import Evaluation, Trainer, TrainState
+    from lm.state import TrainState
+    from lm.train import Evaluation, Trainer
 
 REPORT_EVERY = 0.5  # seconds
 SAVE_EVERY = 60.0  # seconds of a trunk that a kill may cost
@@ -146,7 +147,7 @@ def train_rung(
 
 
 class Trunk:
-    """A rung's run at constant rate: its state, its losses so far, and both kept in a folder.
+    """A rung's run on the rate's plateau: its state, its losses so far, and both kept in a folder.
 
     A saved trunk beyond `before` steps is of no use and is left.
     """

@@ -37,7 +37,8 @@ from lm import mesh as meshes
 from lm.config import ModelConfig, load, resolve
 from lm.flops import flops_per_token
 from lm.optim import Schedule, make_schedule
-from lm.train import Trainer, TrainState, state_shardings
+from lm.state import TrainState, state_shardings
+from lm.train import Trainer
 
 DOES_NOT_FIT = 3
 GIB = 2.0**30

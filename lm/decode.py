@@ -40,8 +40,8 @@ class Sampling(NamedTuple):
 
 def layers_of(stack: Stack) -> list[Block]:
     """A stack's blocks in order; its layers must be unrolled."""
-    first = [stack.first] if stack.c.bare_first else []
-    return first + list(stack.layers)  # type: ignore[call-overload]
+    layers: Any = stack.layers
+    return [stack.first, *layers] if stack.c.bare_first else [*layers]
 
 
 def start(

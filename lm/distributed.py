@@ -15,6 +15,7 @@ import glob
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -121,15 +122,36 @@ def together(work: Callable[[], T]) -> T:
     """Does `work` on every process; a UserError of one is raised by all, so that none waits."""
     if jax.process_count() == 1:
         return work()
-    result, error = None, ""
+    results, error = [], ""
     try:
-        result = work()
+        results.append(work())
     except UserError as e:
         error = str(e)
     for process, said in enumerate(gather(error)):
         if said:
             raise UserError(f"process {process}: {said}")
-    return result  # type: ignore[return-value]
+    return results[0]
+
+
+def first_writes(path: Path, write: Callable[[], None]) -> None:
+    """The first process does `write`, which leaves `path`; the others see the same folder.
+
+    Raises:
+      UserError: what `write` raises, or a process does not see what the first one wrote.
+    """
+    together(write if is_first() else lambda: None)
+
+    def check() -> None:
+        if not path.exists():
+            raise UserError(f"{path.parent} is not shared: name a folder that all hosts see")
+
+    together(check)
+
+
+def say(text: str) -> None:
+    """Prints a line, on the first process only."""
+    if is_first():
+        print(text)
 
 
 def check_equal(what: str, value: str) -> None:

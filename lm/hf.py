@@ -159,7 +159,7 @@ def _save(workdir: Path, config: ConfigDict, model: Model, params: Any) -> None:
 
     from lm.checkpoint import Checkpoints
     from lm.optim import make_optimizer
-    from lm.train import TrainState
+    from lm.state import TrainState
 
     stacked = build(dataclasses.replace(model.config, scan=True))
     state = make_optimizer(config, stacked).init(params)

@@ -15,6 +15,7 @@ from lm import params as parameters
 from lm.checkpoint import Checkpoints
 from lm.config import TOKENIZER, model_config, resolve
 from lm.objective import make_objective
+from lm.state import restore_state
 
 CONTINUES = ("prefix", "ul2")  # objectives that teach to go on after the encoder's text
 
@@ -92,8 +93,6 @@ def load(workdir: str | Path) -> Run:
 
 
 def _restore(folder: Path, config: ConfigDict, model: parameters.Model) -> tuple[Any, int]:
-    from lm.train import restore_state
-
     mesh = meshes.make(meshes.parse("", 1), jax.devices()[:1])
     checkpoints = Checkpoints(folder, keep=config.train.keep_checkpoints)
     state = restore_state(checkpoints, config, model, mesh)

@@ -13,7 +13,7 @@ from typing import Any
 
 from data.files import write_atomic
 from lm.chips import peak
-from lm.distributed import is_first
+from lm.distributed import AnyProcess, is_first
 from lm.flops import parameters
 from lm.objective import flops_per_token
 
@@ -187,3 +187,14 @@ def lines_until(path: Path, step: int) -> list[str]:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
     return kept
+
+
+class Interrupted:
+    """Whether to stop, asked between calls: a signal to any process stops all at the same step."""
+
+    def __init__(self, log: RunLog):
+        self.log, self.seen, self._any = log, False, AnyProcess()
+
+    def __call__(self) -> bool:
+        self.seen = self._any(self.log.interrupted)
+        return self.seen

@@ -165,7 +165,8 @@ class Block(nnx.Module):
             return self.attention(x, view)
 
         def cross_attention(x: jax.Array) -> jax.Array:
-            memory_BSD, mask = memory  # type: ignore[misc]
+            assert memory is not None
+            memory_BSD, mask = memory
             return self.cross_attention(x, View(mask), memory_BSD)
 
         x_BLD = self.add(x_BLD, attention, getattr(self, "attention_norm", lambda x: x))

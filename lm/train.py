@@ -31,35 +31,26 @@ from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
 from data.files import hash_bytes
 from data.prepare import Prepared, prepare
-from data.tokenizer import Tokenizer
 from lm import distributed
 from lm import mesh as meshes
 from lm import params as parameters
 from lm.checkpoint import Checkpoints
 from lm.config import (
     TOKENIZER,
-    ModelConfig,
     claim_workdir,
     load,
     model_config,
     resolve,
     to_json,
 )
-from lm.log import RunLog
+from lm.log import Interrupted, RunLog
 from lm.loss import LossSums, loss_and_gradients, loss_sums
 from lm.objective import flops_per_token, make_objective
 from lm.optim import Schedule, learning_rate, make_optimizer, make_schedule
+from lm.state import TrainState, restore_state, state_shardings
 
 Tree = Any
 LIKELIHOODS = ("causal", "prefix")  # objectives whose loss is that of a text, token by token
-
-
-class TrainState(NamedTuple):
-    """All that a run carries from step to step (or, of the same shape, where each part lives)."""
-
-    step: Any  # int32 scalar: steps done
-    params: Tree
-    opt_state: Tree
 
 
 class StepMetrics(NamedTuple):
@@ -340,51 +331,6 @@ class Trainer:
         return restore_state(checkpoints, self.config, self.model, self.mesh)
 
 
-def restore_state(
-    checkpoints: Checkpoints, config: ConfigDict, model: parameters.Model, mesh: jax.sharding.Mesh
-) -> TrainState | None:
-    """The newest state, placed on a mesh in the model's layout; None where there is none."""
-    if checkpoints.latest() is None:
-        return None
-    stacked = parameters.build(_scanned(model.config))
-    optimizer = make_optimizer(config, stacked)
-    abstract = jax.eval_shape(
-        lambda: TrainState(jnp.int32(0), p := parameters.init(stacked, 0), optimizer.init(p))
-    )
-    placed = jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
-        abstract,
-        state_shardings(stacked, optimizer, mesh),
-    )
-    return checkpoints.restore(placed, scanned=model.config.scan)
-
-
-def _scanned(c: ModelConfig) -> ModelConfig:
-    import dataclasses
-
-    return dataclasses.replace(c, scan=True)
-
-
-def state_shardings(model: parameters.Model, optimizer: Any, mesh: jax.sharding.Mesh) -> TrainState:
-    """Where each array of a state lives: moments beside their parameters, scalars everywhere."""
-    params = parameters.map_declared(lambda d: meshes.sharding(mesh, d.axes), model)
-    abstract = jax.eval_shape(optimizer.init, parameters.abstract(model))
-    whole = NamedSharding(mesh, P())
-    opt_state = parameters.map_dicts(lambda _: params, abstract, other=lambda _: whole)
-    return TrainState(whole, params, opt_state)
-
-
-class Interrupted:
-    """Whether to stop, asked between calls: a signal to any process stops all at the same step."""
-
-    def __init__(self, log: RunLog):
-        self.log, self.seen, self._any = log, False, distributed.AnyProcess()
-
-    def __call__(self) -> bool:
-        self.seen = self._any(self.log.interrupted)
-        return self.seen
-
-
 def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
     """Trains a config in a folder to its end, from its last checkpoint if there is one.
 
@@ -392,14 +338,19 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
     """
     workdir = Path(workdir)
     config = resolve(config)
-    prepared = distributed.together(lambda: prepare_data(config, log=say))
+    prepared = distributed.together(lambda: prepare_data(config, log=distributed.say))
     distributed.check_equal("the data", prepared.hash)
     distributed.check_equal("the config", hash_bytes(to_json(config).encode()))
     trainer = distributed.together(lambda: Trainer(config, prepared))
     trainer.batches.check_budget(config.steps)
     if config.data.mixture:
-        say(mixture.table(trainer.batches.usage(config.steps)))
-    claim(workdir, config, prepared.tokenizer)
+        distributed.say(mixture.table(trainer.batches.usage(config.steps)))
+
+    def write() -> None:
+        claim_workdir(workdir, config)
+        prepared.tokenizer.save(workdir / TOKENIZER)
+
+    distributed.first_writes(workdir / "config.json", write)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
     state = trainer.restore(checkpoints) or trainer.init()
     log = RunLog(workdir, trainer, start=int(state.step))
@@ -432,32 +383,6 @@ def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
             return final
     finally:
         checkpoints.close()
-
-
-def say(text: str) -> None:
-    """Prints a line, on the first process only."""
-    if distributed.is_first():
-        print(text)
-
-
-def claim(workdir: Path, config: ConfigDict, tokenizer: Tokenizer) -> None:
-    """Config and tokenizer written by the first process; the others see the same folder."""
-
-    def write() -> None:
-        claim_workdir(workdir, config)
-        tokenizer.save(workdir / TOKENIZER)
-
-    if distributed.is_first():
-        distributed.together(write)
-    else:
-        distributed.together(lambda: None)
-    distributed.together(lambda: check_shared(workdir))
-
-
-def check_shared(workdir: Path) -> None:
-    """Raises UserError where a process does not see what the first one wrote."""
-    if not (workdir / "config.json").exists():
-        raise UserError(f"--workdir={workdir} is not shared: name a folder that all hosts see")
 
 
 def main() -> None:
