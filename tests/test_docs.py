@@ -20,6 +20,7 @@ import pytest
 
 from data.errors import UserError
 from lm.config import check_fields, read_config
+from tests.sources import parsed
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,7 +64,7 @@ def commands(text: str) -> list[str]:
 
 def docstring_commands(module: Path) -> list[str]:
     """The commands in a module's docstring, without the remarks in brackets beside them."""
-    lines = (ast.get_docstring(ast.parse(module.read_text())) or "").splitlines()
+    lines = (ast.get_docstring(parsed(module)) or "").splitlines()
     found = [re.split(r"\s\s+[(#]", line.strip())[0] for line in lines]
     return [c for c in found if re.match(r"(make|python -m) [a-z]", c)]
 

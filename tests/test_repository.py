@@ -9,6 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.sources import parsed
+
 ROOT = Path(__file__).parent.parent
 OURS = {"configs", "data", "lm", "experiments", "tests"}
 # A room depends on the rooms below it only.
@@ -45,7 +47,7 @@ def text_files() -> dict[str, str]:
 
 def modules(room: str) -> dict[Path, ast.Module]:
     """The parsed modules of a room."""
-    return {p: ast.parse(p.read_text()) for p in sorted((ROOT / room).rglob("*.py"))}
+    return {p: parsed(p) for p in sorted((ROOT / room).rglob("*.py"))}
 
 
 def imported(tree: ast.Module) -> set[str]:
