@@ -1,7 +1,8 @@
 """Objectives of an encoder and a decoder: span corruption, prefix LM, and UL2's mixture.
 
-The encoder reads a corrupted text, the decoder writes what is missing. B batch, R tokens that a
-window reads.
+The encoder reads a corrupted text, the decoder writes what is missing. A window may hold several
+documents: each has its own inputs and targets, and sees no other. B batch, R tokens that a window
+reads, S spans.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,17 @@ import numpy as np
 
 from data.errors import UserError
 from data.shuffle import random_bits
-from data.tokenizer import EOT
-from data.windows import Batch, Objective, Vocabulary, Windows, pair
+from data.tokenizer import EOT, PAD
+from data.windows import (
+    Batch,
+    Objective,
+    Side,
+    Vocabulary,
+    Windows,
+    closed_segments,
+    pair,
+    positions_within,
+)
 
 # Mode, mean span and share of noise of Tay et al. 2022, table 2; S is one span at the end.
 UL2 = "R:3:0.15,R:8:0.15,S::0.25,X:3:0.5,X:8:0.5,X:64:0.15,X:64:0.5"
@@ -64,20 +74,21 @@ def span(
 
     def transform(windows: Windows) -> Batch:
         bits = random_bits(windows.seed, windows.examples, c.raw)
-        inputs, targets, weights = corrupt(windows, bits, c, vocabulary.sentinels.start)
-        return pair(inputs, targets, weights, (c.inputs, c.targets), (seq_len, c.targets))
+        sides = corrupt(windows, bits, c, vocabulary.sentinels.start)
+        return pair(*sides, (seq_len, c.targets))
 
     return Objective("span", transform, c.raw, c.raw, c.targets, seq_len, c.targets)
 
 
 def corrupt(
     windows: Windows, bits: np.ndarray, c: Corruption, first_sentinel: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return inputs, targets and the targets' weights; `bits` [B, R] are random.
+) -> tuple[Side, Side, np.ndarray]:
+    """Return what is read, what is written, and the weights of that; `bits` [B, R] are random.
 
     Text and noise are each cut into `spans` pieces of random lengths, all ways equally likely, and
     take turns, text first (Raffel et al. 2020). In the inputs each noise piece is one sentinel, in
-    the targets each text piece.
+    the targets each text piece. Sentinels are counted anew in each document. Where a span goes on
+    into the next document, that part of it is neither read nor predicted: sizes stay as they are.
     """
     tokens = windows.tokens.astype(np.int32)
     texts = _cuts(bits[:, : c.raw - c.noise], c.spans)
@@ -89,16 +100,23 @@ def corrupt(
     np.put_along_axis(turns, noise_starts, np.int8(1), 1)
     turns[:, 0] = 0
     noise = np.cumsum(turns, axis=1, dtype=np.int8) > 0
-    sentinels = np.arange(first_sentinel, first_sentinel + c.spans, dtype=np.int32)
-    inputs = _collapsed(tokens, noise, noise_starts, sentinels)
-    targets = _collapsed(tokens, ~noise, text_starts, sentinels)
-    weights = _collapsed(windows.weighing(), ~noise, text_starts, np.ones(c.spans, np.float32))
-    end = ((0, 0), (0, 1))
-    return (
-        np.pad(inputs, end, constant_values=EOT),
-        np.pad(targets, end, constant_values=EOT),
-        np.pad(weights, end, constant_values=1),
+    documents = closed_segments(tokens)
+    of_spans = np.take_along_axis(documents, noise_starts, 1)
+    begun = np.zeros_like(documents)
+    np.put_along_axis(begun, noise_starts, of_spans, 1)
+    # Of noise, 0 where its span began in another document.
+    own = np.where(documents == np.maximum.accumulate(begun, axis=1), documents, 0)
+    sentinels = first_sentinel + positions_within(of_spans)
+    ones = np.ones(of_spans.shape, np.float32)
+    read = Side(
+        _collapsed(tokens, noise, noise_starts, sentinels, EOT),
+        _collapsed(documents, noise, noise_starts, of_spans, of_spans[:, -1:]),
     )
+    written = Side(
+        _collapsed(tokens, ~noise, text_starts, sentinels, EOT),
+        _collapsed(own, ~noise, text_starts, of_spans, own[:, -1:]),
+    )
+    return read, written, _collapsed(windows.weighing(), ~noise, text_starts, ones, 1)
 
 
 def _cuts(bits: np.ndarray, pieces: int) -> np.ndarray:
@@ -113,20 +131,21 @@ def _cuts(bits: np.ndarray, pieces: int) -> np.ndarray:
 
 
 def _collapsed(
-    rows: np.ndarray, inside: np.ndarray, starts: np.ndarray, marks: np.ndarray
+    rows: np.ndarray, inside: np.ndarray, starts: np.ndarray, marks: np.ndarray, end: Any
 ) -> np.ndarray:
-    """Return rows with each span of `inside` replaced by its mark, at the span's start."""
+    """Return rows with each span of `inside` replaced by its mark [B, S], and `end` behind."""
     rows, kept = rows.copy(), ~inside
-    np.put_along_axis(rows, starts, marks[None], 1)
+    np.put_along_axis(rows, starts, marks, 1)
     np.put_along_axis(kept, starts, True, 1)
-    return rows[kept].reshape(len(rows), -1)
+    result = rows[kept].reshape(len(rows), -1)
+    return np.hstack([result, np.broadcast_to(end, (len(rows), 1)).astype(result.dtype)])
 
 
 def prefix(seq_len: int, shortest: float = 0.25, longest: float = 0.75) -> Objective:
     """Prefix LM on encoder and decoder: the one reads the beginning, the other goes on.
 
-    A prefix is a random share of the window between `shortest` and `longest`; the longest fills
-    the encoder. With both equal nothing is padded.
+    A prefix is a random share of the window between `shortest` and `longest`, and of each document
+    in it; the longest fills the encoder. With both equal nothing is padded.
     """
     check_shares(shortest, longest)
     raw = int(seq_len / longest)
@@ -135,9 +154,7 @@ def prefix(seq_len: int, shortest: float = 0.25, longest: float = 0.75) -> Objec
     targets = raw - (low + high) / 2
 
     def transform(windows: Windows) -> Batch:
-        cut = prefix_lengths(windows, low, high)
-        inputs, rest, weights = continued(windows, cut, raw - low)
-        return pair(inputs, rest, weights, (cut, raw - cut), size)
+        return pair(*continued(windows, prefix_lengths(windows, low, high), raw - low), size)
 
     return Objective("prefix", transform, raw, raw, size[1], seq_len, targets)
 
@@ -162,18 +179,29 @@ def prefix_lengths(windows: Windows, low: int, high: int) -> np.ndarray:
     return low + (bits % np.uint64(high - low + 1)).astype(np.int64)
 
 
-def continued(
-    windows: Windows, cut: np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the tokens up to each row's cut, those from it on, and their weights.
+def continued(windows: Windows, cut: np.ndarray, length: int) -> tuple[Side, Side, np.ndarray]:
+    """Return prefixes of `cut` [B] tokens in all, the `length` or less that follow, their weights.
 
-    The rows [B, R] and twice [B, length] hold more than that: what lies beyond does not count.
+    Each document gives the same share of itself to the prefixes, to within a token.
     """
-    raw = windows.tokens.shape[1]
-    after = np.minimum(cut[:, None] + np.arange(length), raw - 1)
-    inputs = windows.tokens[:, : cut.max()]
-    rest = np.take_along_axis(windows.tokens, after, 1)
-    return inputs, rest, np.take_along_axis(windows.weighing(), after, 1)
+    tokens = windows.tokens
+    raw = tokens.shape[1]
+    documents, place, cut = closed_segments(tokens), np.arange(raw), cut[:, None]
+    starts = place - positions_within(documents)
+    closing = np.where((tokens == EOT) | (place == raw - 1), place + 1, raw)
+    ends = np.minimum.accumulate(closing[:, ::-1], axis=1)[:, ::-1]
+    given = ends * cut // raw - starts * cut // raw
+    order = np.argsort(place - starts >= given, axis=1, kind="stable")
+    first = order[:, : cut.max()]
+    then = np.take_along_axis(order, np.minimum(cut + np.arange(length), raw - 1), 1)
+
+    def side(which: np.ndarray, count: np.ndarray) -> Side:
+        inside = np.arange(which.shape[1]) < count
+        chosen = (np.take_along_axis(x, which, 1) for x in (tokens, documents))
+        return Side(*(np.where(inside, x, PAD) for x in chosen))
+
+    weights = np.take_along_axis(windows.weighing(), then, 1)
+    return side(first, cut), side(then, raw - cut), weights
 
 
 class Denoiser(NamedTuple):
@@ -205,8 +233,9 @@ def parse(text: str) -> list[Denoiser]:
 def ul2(seq_len: int, vocabulary: Vocabulary, denoisers: str = "") -> Objective:
     """UL2's mixture of denoisers (Tay et al. 2022), each example by one, all equally likely.
 
-    The inputs begin with the mode's token. All denoisers read windows of one length, the longest
-    for which every one's inputs fit.
+    Each document's inputs begin with the mode's token. All denoisers read windows of one length,
+    the longest for which every one's inputs fit with one such token; where a window of several
+    documents needs more room than there is, the end of its inputs is cut off.
     """
     mixture = parse(denoisers or UL2)
     raw = min(_longest(seq_len - 1, d.mean, d.density) for d in mixture)
@@ -220,14 +249,12 @@ def ul2(seq_len: int, vocabulary: Vocabulary, denoisers: str = "") -> Objective:
     def denoise(windows: Windows, bits: np.ndarray, kind: int) -> Batch:
         c = kinds[kind]
         if mixture[kind].mean:
-            inputs, targets, weights = corrupt(windows, bits, c, sentinels.start)
+            read, written, weights = corrupt(windows, bits, c, sentinels.start)
         else:
             cut = np.full(len(windows.tokens), raw - c.noise)
-            inputs, targets, weights = continued(windows, cut, c.noise)
+            read, written, weights = continued(windows, cut, c.noise)
         token = sentinels.stop - len(MODES) + MODES.index(mixture[kind].mode)
-        inputs = np.pad(inputs, ((0, 0), (1, 0)), constant_values=token)
-        sizes = inputs.shape[1], targets.shape[1]
-        return pair(inputs, targets, weights, sizes, (seq_len, length))
+        return pair(opened(read, token, seq_len), written, weights, (seq_len, length))
 
     def transform(windows: Windows) -> Batch:
         bits = random_bits(windows.seed, windows.examples, raw + 1)
@@ -242,6 +269,22 @@ def ul2(seq_len: int, vocabulary: Vocabulary, denoisers: str = "") -> Objective:
 
     targets = float(np.mean(written))
     return Objective("ul2", transform, raw, raw, length, seq_len, targets)
+
+
+def opened(read: Side, token: int, length: int) -> Side:
+    """Return what is read with a token before each document, and no more than `length` of it."""
+    tokens, segments = read
+    starts = (positions_within(segments) == 0) & (segments > 0)
+    shift = np.cumsum(starts, axis=1)
+    at = np.arange(tokens.shape[1]) + shift
+    width = max(length, tokens.shape[1] + int(shift.max()))
+    result = Side(*(np.zeros((len(tokens), width), np.int32) for _ in read))
+    for row, x in zip(result, read, strict=True):
+        np.put_along_axis(row, at, x.astype(np.int32), 1)
+    rows, places = np.nonzero(starts)
+    result.tokens[rows, at[starts] - 1] = token
+    result.segments[rows, at[starts] - 1] = segments[rows, places]
+    return Side(*(row[:, :length] for row in result))
 
 
 def _together(parts: Sequence[np.ndarray | None], order: np.ndarray) -> Any:

@@ -14,11 +14,11 @@ from data.tokenizer import EOT, FIRST_SENTINEL, PAD, Tokenizer, sentinel_count
 class Batch(NamedTuple):
     """Arrays of static shape [B, L]; integers are int32, weights float32.
 
-    A document is a segment, numbered from 1 in each row, 0 where there is only padding;
-    positions count from its end-of-text token. The loss of targets[b, i] counts weights[b, i]
-    times. The rest is None where the objective does without: the encoder's side [B, encoder's
-    length], whose segments the decoder's see by the same number, and the positions (bool) that
-    all of their segment see, also from before.
+    A document is a segment, numbered from 1 in each row; 0 is padding, or what no document may
+    see. Positions count within segments. The loss of targets[b, i] counts weights[b, i] times. The
+    rest is None where the objective does without: the encoder's side [B, encoder's length], whose
+    segments the decoder's see by the same number, and the positions (bool) that all of their
+    segment see, also from before.
     """
 
     inputs: np.ndarray
@@ -95,12 +95,26 @@ class Objective(NamedTuple):
 
 def segments_and_positions(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return segments and positions, int32 [B, L]: both begin anew at each end-of-text."""
-    starts = tokens == EOT
-    segments = np.cumsum(starts, axis=1, dtype=np.int32)
+    segments = np.cumsum(tokens == EOT, axis=1, dtype=np.int32)
     segments += 1 - segments[:, :1]
-    place = np.arange(tokens.shape[1], dtype=np.int32)
-    positions = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
-    return segments, positions.astype(np.int32)
+    return segments, positions_within(segments)
+
+
+def closed_segments(tokens: np.ndarray) -> np.ndarray:
+    """Return segments, int32 [B, R], of documents that end with their end-of-text.
+
+    An encoder-decoder has them so (Raffel et al. 2020): the token that stops the decoder is its
+    document's own.
+    """
+    ends = tokens == EOT
+    return 1 + np.cumsum(ends, axis=1, dtype=np.int32) - ends
+
+
+def positions_within(segments: np.ndarray) -> np.ndarray:
+    """Return positions, int32 [B, L], that begin anew wherever the segment changes."""
+    place = np.arange(segments.shape[1], dtype=np.int32)
+    changes = np.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    return place - np.maximum.accumulate(np.where(changes, place, np.int32(0)), axis=1)
 
 
 def padded(rows: np.ndarray, length: int, fill: float = PAD) -> np.ndarray:
@@ -108,38 +122,35 @@ def padded(rows: np.ndarray, length: int, fill: float = PAD) -> np.ndarray:
     return np.pad(rows, ((0, 0), (0, length - rows.shape[1])), constant_values=fill)
 
 
-def pair(
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    lengths: tuple[np.ndarray | int, np.ndarray | int],
-    size: tuple[int, int],
-) -> Batch:
-    """Return the batch of an encoder that reads `inputs` and a decoder that writes `targets`.
+class Side(NamedTuple):
+    """What an encoder reads or a decoder writes: tokens and their segments [B, n]."""
 
-    Each row has (inputs, targets) of `lengths`, counted from the left; both sides are filled up to
-    `size`. The decoder reads its targets shifted right by one, from a pad on (Raffel et al. 2020).
-    A row is one segment: documents in it see each other.
+    tokens: np.ndarray
+    segments: np.ndarray
+
+
+def pair(read: Side, written: Side, weights: np.ndarray, size: tuple[int, int]) -> Batch:
+    """Return the batch of an encoder that reads one side and a decoder that writes the other.
+
+    Both are filled up to `size`. The decoder reads what it has written of the same document,
+    shifted right by one, from a pad on (Raffel et al. 2020). A document of which nothing is read
+    is not predicted: a query that sees no key would be given the mean of all.
     """
-    enc_size, size_ = size
-    enc_inside, inside = (
-        np.arange(n) < np.broadcast_to(np.reshape(count, (-1, 1)), (len(inputs), 1))
-        for n, count in zip(size, lengths, strict=True)
-    )
-    enc_inputs = np.where(enc_inside, padded(inputs, enc_size), PAD).astype(np.int32)
-    targets = np.where(inside, padded(targets, size_), PAD).astype(np.int32)
+    enc_inputs, enc_segments = (padded(x, size[0]).astype(np.int32) for x in read)
+    targets, segments = (padded(x, size[1]).astype(np.int32) for x in written)
+    is_read = np.zeros((len(targets), 1 + max(enc_segments.max(), segments.max())), np.int32)
+    np.put_along_axis(is_read, enc_segments, 1, 1)
+    segments *= np.take_along_axis(is_read, segments, 1)
+    positions = positions_within(segments)
     shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
+    goes_on = (segments > 0) & (positions > 0)
     return Batch(
-        inputs=np.where(inside, shifted, PAD),
+        inputs=np.where(goes_on, shifted, np.int32(PAD)),
         targets=targets,
-        weights=np.where(inside, padded(weights, size_, 0.0), 0.0).astype(np.float32),
-        positions=_places(len(inputs), size_),
-        segments=inside.astype(np.int32),
+        weights=np.where(segments > 0, padded(weights, size[1], 0.0), 0.0).astype(np.float32),
+        positions=positions,
+        segments=segments,
         enc_inputs=enc_inputs,
-        enc_positions=_places(len(inputs), enc_size),
-        enc_segments=enc_inside.astype(np.int32),
+        enc_positions=positions_within(enc_segments),
+        enc_segments=enc_segments,
     )
-
-
-def _places(rows: int, length: int) -> np.ndarray:
-    return np.tile(np.arange(length, dtype=np.int32), (rows, 1))

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from configs.base import base
 from data import objectives
 from data.batch import eval_batches
 from data.errors import UserError
+from data.tokenizer import EOT
 from experiments.plan import Data, make_plan
 from lm import mesh as meshes
 from lm import params as P
@@ -116,6 +118,45 @@ def test_every_mesh_gives_the_numbers_of_one_device(name, arch, text):
     np.testing.assert_allclose(one[0].weight, many[0].weight)
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(many[1]), strict=True):
         assert np.linalg.norm(a - np.asarray(b)) <= 1e-5 * np.linalg.norm(a)
+
+
+@pytest.mark.parametrize("name", ["span", "prefix", "ul2"])
+def test_packed_documents_see_nothing_of_each_other(name):
+    """Of each document's loss, the gradient by every input embedding of another is zero exactly."""
+    c = config_of(name, "encoder-decoder")
+    c.model.update(position="relative", layers=2)
+    c.prefix.shortest, c.span.density = 0.5, 0.4
+    c.seq_len = 40
+    c = resolve(c)
+    objective, model = make_objective(c), P.build(model_config(c))
+    tokens = np.random.default_rng(0).integers(300, 320, (1, objective.raw_length))
+    tokens[:, [12, 22]] = EOT
+    batches = (
+        objective.transform(objectives.Windows(tokens, None, np.array([i]), 0)) for i in range(20)
+    )
+    batch = next(b for b in batches if set(b.segments[b.weights > 0]) == {1, 2, 3})
+    params = jax.tree.map(lambda x: x + 0.1, P.init(model, 0))
+    given = {k: v for k, v in batch._asdict().items() if v is not None}
+    targets, weights = given.pop("targets"), given.pop("weights")
+    numbers = np.array([1, 2, 3])
+
+    def losses(shifts):
+        module = model.with_values(params)
+        embedded = module.embedded
+        module.embedded = lambda ids, *rest: embedded(ids, *rest) + shifts[ids.shape[1]]
+        log_p = jax.nn.log_softmax(module(**given))
+        nats = -jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0] * weights
+        return jnp.stack([jnp.sum(jnp.where(batch.segments == n, nats, 0)) for n in numbers])
+
+    sides = {batch.inputs.shape[1]: batch.segments, batch.enc_inputs.shape[1]: batch.enc_segments}
+    assert len(sides) == 2
+    moves = jax.jit(jax.jacrev(losses))({n: jnp.zeros((n, 16)) for n in sides})
+    for length, segments in sides.items():
+        moved = np.abs(moves[length]).sum(-1) > 0
+        own = segments == numbers[:, None]
+        assert not moved[~own].any()
+        encoder = length == batch.enc_inputs.shape[1]
+        assert moved[own].all() if encoder else (moved & own).any(1).all()
 
 
 def test_a_length_that_does_not_fit_the_mesh_is_named(text, cache):
