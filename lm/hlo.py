@@ -120,18 +120,16 @@ def executions(computations: dict[str, list[Instruction]], entry: str) -> dict[s
         for instruction in computations.get(name, ()):
             rest = instruction.rest
             if instruction.op == "while":
-                condition, body = (
-                    re.search(rf"{k}=%?([\w.-]+)", rest) for k in ("condition", "body")
-                )
-                assert condition and body
-                visit(body[1], times * trip_count(rest, computations[condition[1]]))
+                condition, body = (computations_named(rest, k)[0] for k in ("condition", "body"))
+                turns_of_it = trip_count(rest, computations[condition], computations[body])
+                visit(body, times * turns_of_it)
             elif instruction.op in ("fusion", "call", "async-start"):
-                for called in re.findall(r"(?:calls|to_apply)=%?([\w.-]+)", rest):
+                for called in computations_named(rest, "(?:calls|to_apply)"):
                     visit(called, times)
             elif instruction.op == "conditional":
                 branches = re.search(r"branch_computations=\{([^}]*)\}", rest)
                 names = re.findall(r"[\w.-]+", branches[1]) if branches else []
-                names += re.findall(r"(?:true|false)_computation=%?([\w.-]+)", rest)
+                names += computations_named(rest, "(?:true|false)_computation")
                 for called in names:
                     visit(called, times)
 
@@ -139,14 +137,51 @@ def executions(computations: dict[str, list[Instruction]], entry: str) -> dict[s
     return turns
 
 
-def trip_count(rest: str, condition: Sequence[Instruction]) -> int:
-    """Turns of a loop: as XLA notes it, or the constant that its condition compares with."""
+def computations_named(rest: str, attribute: str) -> list[str]:
+    """Names of the computations that an instruction's attribute gives."""
+    return re.findall(rf"{attribute}=%?([\w.-]+)", rest)
+
+
+def trip_count(rest: str, condition: Sequence[Instruction], body: Sequence[Instruction]) -> int:
+    """Turns of a loop: as XLA notes it, or from its bound and the step of its counter from 0.
+
+    The step is not always 1: a product whose operand is gathered part by part meanwhile takes two
+    or more parts a turn.
+    """
     if known := re.search(r"known_trip_count[^\d}]*(\d+)", rest):
         return int(known[1])
-    constants = [
-        int(m[1]) for i in condition if i.op == "constant" and (m := re.match(r"(\d+)\)", i.rest))
+    constants = [int(m[1]) for i in condition if (m := constant(i))]
+    bound = max(constants, default=1)
+    counters = [
+        int(m[1])
+        for i in condition
+        if i.op == "get-tuple-element" and (m := re.search(r"index=(\d+)", i.rest))
     ]
-    return max(constants, default=1)
+    steps = [counter_step(body, index) for index in counters]
+    return -(-bound // max((s for s in steps if s), default=1))
+
+
+def counter_step(body: Sequence[Instruction], index: int) -> int:
+    """What a turn adds to an element of a loop's carry; 0 where it is no sum with constants."""
+    by_name = {i.name: i for i in body}
+    results = operands(body[-1].rest)
+    at = by_name.get(results[index]) if index < len(results) else None
+    step = 0
+    while at is not None:
+        given = [by_name[name] for name in operands(at.rest) if name in by_name]
+        added = [int(m[1]) for i in given if (m := constant(i))]
+        others = [i for i in given if not constant(i)]
+        if at.op == "get-tuple-element":
+            return step if re.search(rf"index={index}\b", at.rest) else 0
+        if at.op not in ("add", "copy", "convert", "bitcast") or len(others) != 1:
+            return 0
+        step, at = step + sum(added), others[0]
+    return 0
+
+
+def constant(i: Instruction) -> re.Match[str] | None:
+    """The match of a whole constant's value, if it is one."""
+    return re.match(r"(\d+)\)", i.rest) if i.op == "constant" else None
 
 
 def dimensions(shape: str) -> tuple[int, ...]:

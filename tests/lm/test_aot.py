@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from configs.gpt import get_config
 from data.errors import UserError
-from lm import aot, hlo, topology
+from lm import aot, hlo, ops, topology
 from lm.config import resolve
+from lm.train import Trainer
 
 # The gradient of the sum of six layers tanh(x w), x [1024, 512] split over data:2 x fsdp:2, w
 # [6, 512, 512] over fsdp, scanned, in bfloat16; compiled for v5e 2x2 by JAX 0.12, metadata left
@@ -77,6 +80,69 @@ def test_collectives_by_kind_axis_and_bytes():
         hlo.Collective("all-reduce", "data", 6, 6 * layer / 2),
         hlo.Collective("reduce-scatter", "fsdp", 6, 6 * layer),
     ]
+
+
+# A product [64, 32] x [32, 16] whose operand is gathered in parts meanwhile, two parts a turn: the
+# form that the TPU's compiler gives it, with layouts and metadata left out.
+WINDOWED = """\
+%cond (c: (u32[], f32[64,32])) -> pred[] {{
+  %limit = u32[] constant({limit})
+  %c = (u32[], f32[64,32]) parameter(0)
+  %i = u32[] get-tuple-element(%c), index=0
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}}
+
+%body (b: (u32[], f32[64,32])) -> (u32[], f32[64,32]) {{
+  %b = (u32[], f32[64,32]) parameter(0)
+  %at = u32[] get-tuple-element(%b), index=0
+  %one = u32[] constant(1)
+  %next = u32[] add(%at, %one)
+  %x = f32[64,32] get-tuple-element(%b), index=1
+  %w = f32[32,4] constant({{...}})
+  %first = f32[64,4] dot(%x, %w), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+  %second = f32[64,4] dot(%x, %w), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+  %copy = u32[] copy({counter})
+  %after = u32[] add(%copy, %one)
+  ROOT %out = (u32[], f32[64,32]) tuple(%after, %x)
+}}
+
+ENTRY %main (p: (u32[], f32[64,32])) -> (u32[], f32[64,32]) {{
+  %p = (u32[], f32[64,32]) parameter(0)
+  ROOT %loop = (u32[], f32[64,32]) while(%p), condition=%cond, body=%body{noted}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "counter", "noted", "turns"),
+    [
+        (4, "%next", "", 2),
+        (5, "%next", "", 3),
+        (4, "%at", "", 4),
+        (4, "%next", ', backend_config={"known_trip_count":{"n":"7"}}', 7),
+    ],
+)
+def test_a_loop_turns_as_often_as_its_counter_s_step_allows(limit, counter, noted, turns):
+    text = WINDOWED.format(limit=limit, counter=counter, noted=noted)
+    assert hlo.read(text, {"fsdp": 8}).product_flops == turns * 2 * (2 * 64 * 32 * 4)
+
+
+def test_a_scanned_step_counts_as_the_unrolled_one():
+    """Compiled for eight CPU devices, parts of batch and logits in loops of their own."""
+    counted = []
+    for scan in (True, False):
+        c = get_config("tiny")
+        c.batch_size, c.optim.microbatches, c.train.loss_chunk = 32, 2, 32
+        c.mesh, c.train.steps_per_call = "data:2,fsdp:2,tensor:2", 1
+        c.model.update(layers=3, scan=scan, remat="full")
+        trainer = Trainer(resolve(c), None)
+        with jax.set_mesh(trainer.mesh), ops.plain():
+            arguments = (*aot.abstract_arguments(trainer), np.int32(1))
+            text = trainer._advance.lower(*arguments).compile().as_text()
+        counted.append(hlo.read(text, dict(trainer.mesh.shape)).product_flops)
+    scanned, unrolled = counted
+    assert scanned == pytest.approx(unrolled, rel=0.05)
+    assert unrolled > trainer.flops_per_token * trainer.tokens_per_step / 8
 
 
 @pytest.mark.parametrize(
