@@ -25,7 +25,7 @@ def base() -> ConfigDict:
     c.data.vocab_size = 1024
     c.data.model_type = "bpe"  # sentencepiece: 'bpe' or 'unigram'
     c.data.limit_mb = 0.0  # read only about this much text; 0: all of it
-    c.data.valid_share = 0.025  # of the documents, where the data name no split
+    c.data.valid_share = 0.025  # of each kind's text, where the data name no split
     c.data.max_epochs = 4.0  # refuse a budget that would read the text more often
     c.data.mixture = ""  # 'books:2,web:1': token weights of kinds; 'all': by size; '': as it is
     c.data.temperature = 1.0  # of a mixture: weights^(1/temperature)

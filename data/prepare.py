@@ -18,7 +18,7 @@ from data.files import atomic_dir, hash_bytes, human_bytes, human_count, write_a
 from data.store import Store, kind_of
 from data.tokenizer import Tokenizer, train
 
-VERSION = 2  # of what this room writes; raise it when the same text would give other bytes
+VERSION = 3  # of what this room writes; raise it when the same text would give other bytes
 SAMPLE_BYTES = 8_000_000  # text that the tokenizer is trained on: more changes little
 HELD_BYTES = 100_000_000  # text up to this size is read once, a larger one for every pass over it
 MODEL = "tokenizer.model"
@@ -68,7 +68,7 @@ def prepare(
       path: '' (the embedded corpus), a file or folder of text, or 'tfds:NAME[:DIR]'.
       vocab_size, model_type: of the tokenizer, trained on the training split.
       limit_bytes: keep a subset of about this much text, the same share of each kind.
-      valid_share: of the documents, for validation, where the data name no split.
+      valid_share: of each kind's text, for validation, where the data name no split.
       by_kind: store the documents for training sorted by kind, as mixtures need them.
       workers: processes; by default one a CPU. They do not change the result.
       log: gets one line that sums up the corpus.
@@ -115,7 +115,7 @@ def _build(folder: Path, path: str, settings: dict[str, Any], workers: int | Non
         return split.subset(source.read(path), cuts) if cuts else source.read(path)
 
     held = hold(read(), HELD_BYTES)
-    cut = split.validation_cut(held or read(), share)
+    cut = split.validation_cuts(held or read(), share)
 
     def documents(validation: bool) -> Iterator[Document]:
         return (d for d in held or read() if split.is_validation(d, cut) == validation)

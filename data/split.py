@@ -1,7 +1,7 @@
 """Which documents validate, and which make up a smaller corpus: both by a hash of the text.
 
-A document's place depends on its text alone, so it is the same however much of the corpus is
-read and in whatever order, and two copies of a text are never on both sides.
+A document's draw depends on its text alone, so its place is the same in whatever order the corpus
+is read, and two copies of a text, of one kind, are never on both sides.
 """
 
 import hashlib
@@ -26,23 +26,35 @@ def draw(text: str) -> Draw:
     return Draw(int.from_bytes(digest[:8]), int.from_bytes(digest[8:16]))
 
 
-def validation_cut(documents: Iterable[Document], share: float) -> int:
-    """Return the draw below which a document validates: `share` of them, and one at least."""
-    wanted, lowest = int(share * SCALE), SCALE
+def validation_cuts(documents: Iterable[Document], share: float) -> dict[str, int]:
+    """Return for each kind the draw below which documents validate.
+
+    Every kind gives as nearly as whole documents can the same share of its text: a share of the
+    documents of all kinds together gave one kind three times another's, and validation then
+    weighs kinds otherwise than training does. Documents of which the data say where they belong
+    are left alone. One document validates at least.
+    """
+    draws: list[tuple[str, int, int]] = []
+    named = False
     for document in documents:
-        number = draw(document.text).split
-        if document.split == "validation" or (not document.split and number < wanted):
-            return wanted
+        named |= document.split == "validation"
         if not document.split:
-            lowest = min(lowest, number)
-    return lowest + 1 if share else 0
+            draws.append((document.kind, draw(document.text).split, text_bytes(document)))
+    sizes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for kind, number, size in draws:
+        sizes[kind].append((number, size))
+    found = {kind: _nearest_cut(sorted(pairs), share) for kind, pairs in sizes.items()}
+    if share and draws and not named and not any(found.values()):
+        number, kind = min((number, kind) for kind, number, _ in draws)
+        found[kind] = number + 1
+    return found
 
 
-def is_validation(document: Document, cut: int) -> bool:
+def is_validation(document: Document, cut: dict[str, int]) -> bool:
     """Tell whether a document validates: as the data say, else by its draw."""
     if document.split:
         return document.split == "validation"
-    return draw(document.text).split < cut
+    return draw(document.text).split < cut[document.kind]
 
 
 def text_bytes(document: Document) -> int:
@@ -60,10 +72,24 @@ def cuts(documents: Iterable[Document], limit_bytes: float) -> dict[str, int]:
     total = sum(size for kind in sizes.values() for _, size in kind)
     if total <= limit_bytes:
         return dict.fromkeys(sizes, SCALE)
-    return {kind: _cut(sorted(pairs), limit_bytes / total) for kind, pairs in sizes.items()}
+    return {
+        kind: _reaching_cut(sorted(pairs), limit_bytes / total) for kind, pairs in sizes.items()
+    }
 
 
-def _cut(pairs: list[tuple[int, int]], share: float) -> int:
+def _nearest_cut(pairs: list[tuple[int, int]], share: float) -> int:
+    """Return the draw just after the documents that come nearest to `share` of the bytes; or 0."""
+    left = share * sum(size for _, size in pairs)
+    cut = 0
+    for number, size in pairs:
+        if size > 2 * left:  # without it we are nearer
+            break
+        left -= size
+        cut = number + 1
+    return cut
+
+
+def _reaching_cut(pairs: list[tuple[int, int]], share: float) -> int:
     """Return the draw just after the documents that first reach `share` of the bytes."""
     wanted = share * sum(size for _, size in pairs)
     for number, size in pairs:

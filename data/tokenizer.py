@@ -265,7 +265,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from data import prepare, source, split  # prepare imports this module
 
-    cut = split.validation_cut(source.read(options.path), options.valid_share)
+    cut = split.validation_cuts(source.read(options.path), options.valid_share)
     documents = (d for d in source.read(options.path) if not split.is_validation(d, cut))
     texts = prepare.sample((d.text for d in documents), prepare.SAMPLE_BYTES)
     tokenizer = train(texts, options.vocab, options.model_type)

@@ -54,8 +54,13 @@ def test_every_document_is_in_one_of_the_stores(folder, tmp_path):
     prepared = made(folder, tmp_path, log=lines.append)
     train, valid = texts(prepared, prepared.train), texts(prepared, prepared.valid)
     assert sorted(train + valid) == sorted(document.text for document in read(str(folder)))
-    assert 15 <= len(valid) <= 50
-    assert max(draw(t).split for t in valid) < min(draw(t).split for t in train)
+    kinds = {document.text: document.kind for document in read(str(folder))}
+    for kind in "ab":
+        validating, training = (
+            [draw(t).split for t in side if kinds[t] == kind] for side in (valid, train)
+        )
+        assert 12 <= len(validating) <= 18
+        assert max(validating) < min(training)
     assert prepared.tokenizer.vocab_size == 400
     (line,) = lines
     assert line == prepared.summary()
@@ -120,7 +125,11 @@ def test_a_limit_keeps_the_share_of_each_kind(folder, tmp_path):
     by_kind = {k: kinds[0].get(k, 0) + kinds[1]["documents_by_kind"].get(k, 0) for k in "ab"}
     assert abs(by_kind["a"] - by_kind["b"]) < 10
     whole = made(folder, tmp_path)
-    assert set(texts(prepared, prepared.valid)) < set(texts(whole, whole.valid))
+    part, all_of_it = (
+        {text for store in (p.train, p.valid) for text in texts(p, store)}
+        for p in (prepared, whole)
+    )
+    assert part < all_of_it
     assert set(texts(prepared, prepared.train)) < set(texts(whole, whole.train))
 
 
