@@ -11,14 +11,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-
+Answer = tuple[Exception | None, Any]  # what a worker raised, or what it returned
 
 CHUNK = 1 << 18  # characters of text in one piece of work
 
@@ -54,31 +54,43 @@ def parallel_map(
     if workers == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(workers) as threads:
-        processes = [_start(function) for _ in range(workers)]
-        idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+    processes = [_start(function) for _ in range(workers)]
+    # Queues of C alone: an interrupted Condition, which futures wait on, may never wake again.
+    jobs: SimpleQueue[tuple[T, SimpleQueue[Answer]] | None] = SimpleQueue()
+    threads = [Thread(target=_serve, args=(p, jobs), daemon=True) for p in processes]
+    for thread in threads:
+        thread.start()
+    try:
+        pending: deque[SimpleQueue[Answer]] = deque()
+        for item in items:
+            pending.append(SimpleQueue())
+            jobs.put((item, pending[-1]))
+            if len(pending) > 2 * workers:
+                yield _result(pending.popleft().get())
+        while pending:
+            yield _result(pending.popleft().get())
+    finally:
         for process in processes:
-            idle.put(process)
+            process.kill()
+            jobs.put(None)
+        for thread in threads:
+            thread.join()
+        for process in processes:
+            process.communicate()
 
-        def call(item: T) -> R:
-            process = idle.get()
-            try:
-                return _ask(process, item)
-            finally:
-                idle.put(process)
 
-        try:
-            pending: deque[Future[R]] = deque()
-            for item in items:
-                pending.append(threads.submit(call, item))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for process in processes:
-                process.kill()
-                process.communicate()
+def _serve(process: "subprocess.Popen[bytes]", jobs: "SimpleQueue[Any]") -> None:
+    """Have one worker process answer jobs until there is a None."""
+    while (job := jobs.get()) is not None:
+        item, answer = job
+        answer.put(_ask(process, item))
+
+
+def _result(answer: Answer) -> Any:
+    error, result = answer
+    if error is not None:
+        raise error
+    return result
 
 
 def _start(function: Callable[..., Any]) -> "subprocess.Popen[bytes]":
@@ -95,17 +107,16 @@ def _start(function: Callable[..., Any]) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _ask(process: "subprocess.Popen[bytes]", item: Any) -> Any:
+def _ask(process: "subprocess.Popen[bytes]", item: Any) -> Answer:
     try:
         _send(process.stdin, item)
-        error, result = pickle.load(process.stdout)  # type: ignore[arg-type]
-    except (EOFError, BrokenPipeError) as ended:
-        raise RuntimeError(
-            f"a worker process ended early (exit code {process.wait()}); was it out of memory?"
-        ) from ended
-    if error is not None:
-        raise error
-    return result
+        answer: Answer = pickle.load(process.stdout)  # type: ignore[arg-type]
+        return answer
+    except (EOFError, BrokenPipeError):
+        why = f"a worker process ended early (exit code {process.wait()}); was it out of memory?"
+        return RuntimeError(why), None
+    except Exception as error:  # what cannot be pickled
+        return error, None
 
 
 def _send(stream: Any, value: Any) -> None:
@@ -113,7 +124,7 @@ def _send(stream: Any, value: Any) -> None:
     stream.flush()
 
 
-def _answer(function: Callable[[Any], Any], item: Any) -> tuple[Exception | None, Any]:
+def _answer(function: Callable[[Any], Any], item: Any) -> Answer:
     try:
         return None, function(item)
     except Exception as error:
