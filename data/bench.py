@@ -8,7 +8,6 @@ array gives inputs and targets of windows drawn with replacement, and nothing el
 loader does: what reading alone costs.
 """
 
-import argparse
 import importlib.util
 import itertools
 import statistics
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from data.batch import Batch, Batches
-from data.errors import run
+from data.errors import Parser, run
 from data.objectives import Windows, causal, next_tokens
 from data.store import Store
 from data.tokenizer import EOT
@@ -134,7 +133,7 @@ def available() -> list[tuple[str, tuple[Callable[[Store, int, int], Feed], int]
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.bench",
         description="Measure how fast batches are made, against a flat array and Grain.",
         epilog="example: python -m data.bench --tokens=20000000 --rounds=7",

@@ -6,7 +6,6 @@
 Speeds are per second of CPU time of one process, so other work on the machine moves them little.
 """
 
-import argparse
 import importlib.util
 import json
 import random
@@ -33,7 +32,7 @@ from datatrove.utils.text import split_into_parts
 
 from data import source
 from data.dedup import RensaSignature, minhash_config
-from data.errors import run
+from data.errors import Parser, run
 from data.heuristics import C4, FineWeb, GopherQuality, GopherRepetition
 from data.pii import Pii
 from data.stages import FixText
@@ -215,7 +214,7 @@ def memory(sizes: Sequence[float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.bench_curation",
         description="Measure curation against datatrove as it comes.",
         epilog="example: python -m data.bench_curation --documents=300",

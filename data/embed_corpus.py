@@ -8,7 +8,6 @@ amount of text until it has no more, so that many are heard; its documents are t
 of a hash. The same folder gives the same bytes.
 """
 
-import argparse
 import hashlib
 import json
 from collections import defaultdict
@@ -18,7 +17,7 @@ from typing import Any
 
 import zstandard
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_bytes, write_atomic
 from data.source import EMBEDDED, read_lines
 
@@ -164,7 +163,7 @@ def sources_page(kinds: dict[str, list[Record]], sizes: dict[str, int]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.embed_corpus",
         description="Choose the embedded corpus from a folder of openly licensed text.",
         epilog="example: python -m data.embed_corpus --from=corpus/train --out=data/corpus",

@@ -9,7 +9,6 @@ repeated, edited, cut short or given planted personal data, and spam, listings a
 requests are mixed in (`data.mess`). The same folders give the same bytes.
 """
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -24,7 +23,7 @@ import zstandard
 
 from data import mess, source, warc
 from data.embed_corpus import records, size
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_bytes, write_atomic
 from data.source import read_lines
 
@@ -241,7 +240,7 @@ def sources_page(pages: list[Page], sizes: dict[str, int]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.embed_crawl",
         description="Make the embedded messy crawl from openly licensed pages and texts.",
         epilog="example: python -m data.embed_crawl --raw=rawweb --text=corpus/train",

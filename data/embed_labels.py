@@ -6,7 +6,6 @@ FOLDER holds the collection that they were chosen from. Only permissive licences
 same folder gives the same bytes. Readers use `labels(name)` and `benchmarks()`.
 """
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import zstandard
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import write_atomic
 from data.source import read_lines
 
@@ -132,7 +131,7 @@ def embed(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.embed_labels",
         description="Choose the embedded labelled sets and benchmarks.",
         epilog="example: python -m data.embed_labels --from=FOLDER",

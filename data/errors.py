@@ -1,5 +1,6 @@
 """Errors that a person can act on: one line on stderr and exit code 2, never a traceback."""
 
+import argparse
 import difflib
 import errno
 import importlib
@@ -7,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 OURS = ("configs", "data", "experiments", "lm")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -39,6 +40,34 @@ def optional(module_name: str, requirements_file: str) -> ModuleType:
             f'the optional package "{missing}" is not installed; '
             f"install it with: pip install -r {requirements_file}"
         ) from error
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's options: its text as it is written, whole names only, errors in one line."""
+
+    def __init__(self, **options: Any):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but a misspelt option is named before those that are then missing."""
+        for word in sys.argv[1:] if args is None else args:
+            name = word.partition("=")[0]
+            if name == "--":
+                break
+            if name.startswith("--") and name not in self._names():
+                self.error(f"there is no option {name}{suggest(name, self._names())}")
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows all")
+
+    def _names(self) -> set[str]:
+        names = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                names |= {name for parser in action.choices.values() for name in parser._names()}
+        return names
 
 
 def explain(error: BaseException) -> str | None:

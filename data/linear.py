@@ -22,7 +22,7 @@ import scipy.optimize
 import scipy.sparse
 
 from data import overlap, source
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import PathLike, write_atomic
 from data.shuffle import mix
 
@@ -187,7 +187,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def main(argv: Iterable[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.linear",
         description="Train a classifier of texts, or score texts with one.",
         epilog="example: python -m data.linear train --positive=good --negative=bad --out=q.npz",

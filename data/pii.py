@@ -12,7 +12,6 @@ lines that a cheap expression lets through (whole texts at 0.1 MB/s, so some 30 
 what they miss here has expressions of ours: cards of other lengths, phone formats, keys.
 """
 
-import argparse
 import ipaddress
 import logging
 import random
@@ -23,7 +22,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from data.embed_labels import labels
-from data.errors import run
+from data.errors import Parser, run
 
 # In case of overlap the first type wins.
 TYPES = ("KEY", "EMAIL", "IBAN", "CARD", "SSN", "IP", "PHONE")
@@ -339,7 +338,7 @@ def planted_keys(count: int = 200, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.pii",
         description="Recall and precision of the finder of personal data on the labelled rows.",
         epilog="example: python -m data.pii evaluate",

@@ -11,7 +11,6 @@ included: those two kinds of character go around the library.
     python -m data.tokenizer compare bpe:4096 bytes --out=out/tokens
 """
 
-import argparse
 import io
 import re
 from collections import Counter
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import PathLike, hash_bytes, write_atomic
 
 PAD, EOT, UNK, CLS, SEP, MASK = range(6)
@@ -224,7 +223,7 @@ def _training_lines(text: str, common: str) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.tokenizer", description="Train tokenizers, as runs do, and study them."
     )
     commands = parser.add_subparsers(dest="command", required=True)

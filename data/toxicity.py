@@ -9,7 +9,6 @@ African American English (Sap et al. 2019); hate without slurs it mostly misses.
 tagged, and dropped only where much of it is flagged.
 """
 
-import argparse
 import hashlib
 import re
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import numpy as np
 
 from data import source
 from data.embed_labels import labels
-from data.errors import run
+from data.errors import Parser, run
 from data.linear import Linear, auc, precision_recall, train
 
 WEIGHTS = Path(__file__).with_name("labels") / "toxicity.npz"
@@ -167,7 +166,7 @@ def _print_evaluation() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.toxicity",
         description="Train or evaluate the embedded toxicity classifier.",
         epilog="example: python -m data.toxicity evaluate",

@@ -7,7 +7,6 @@ Same 240 points, same objective (sum of Huber of ln loss, delta 1e-3), one threa
 peer's customary grids of starts. Objectives are computed again here from each one's parameters.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from experiments import laws, uncertainty
 from experiments.published_data import FOLDER
 from experiments.runs import read
@@ -121,10 +120,9 @@ def theirs(python: str) -> list[Timed]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.bench_fit",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peer", default="", help="a Python that has chinchilla 0.2.0")
     flags = parser.parse_args()

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, optional, run
+from data.errors import Parser, UserError, optional, run
 
 VOCAB, BATCH, LENGTH, CALL = 1024, 16, 128, 8
 RATE = 1e-3
@@ -267,9 +267,7 @@ def warn_if_busy() -> None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m experiments.bench_train", description=__doc__)
     parser.add_argument(
         "--runs", type=int, default=7, help="timed turns of each system (5 or more)"
     )

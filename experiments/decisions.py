@@ -8,12 +8,11 @@ law's frontier, and how much less compute would have reached its loss. It uses C
 law's own data, so losses are not the models' own; how far off the frontier they are is the point.
 """
 
-import argparse
 from typing import NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_count
 from experiments.frontier import parse_budgets
 from experiments.known_models import MODELS, KnownModel
@@ -189,10 +188,9 @@ def _place(law: Law, optimum: Optimum) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.decisions",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("law", help="law.json, as experiments.fit writes it")
     parser.add_argument("--compute", default="", help="budgets in FLOPs, e.g. 1e19,1e21")

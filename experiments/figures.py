@@ -6,13 +6,12 @@
 Each writes NAME.png, NAME.svg and NAME.json: published numbers beside ours, with differences.
 """
 
-import argparse
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-from data.errors import UserError, run, suggest
+from data.errors import Parser, UserError, run, suggest
 from data.files import write_atomic
 from experiments import law_figures, paper_figures
 from experiments.paper_figures import Drawn, Row
@@ -71,10 +70,9 @@ def show(rows: list[Row]) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.figures",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help=f"all, or one of {', '.join(FIGURES)}")
     parser.add_argument("--out", default="out/figures", help="folder (%(default)s)")

@@ -20,7 +20,7 @@ import argparse
 import json
 from pathlib import Path
 
-from data.errors import UserError, run, suggest
+from data.errors import Parser, UserError, run, suggest
 from data.files import write_atomic
 from experiments.approaches import APPROACHES, Options, curves
 from experiments.laws import Law, fit
@@ -56,10 +56,9 @@ def _holdout(law: Law) -> list[str]:
 def main() -> None:
     """The command."""
     listed = "\n".join(f"    {name:13}{a.help}" for name, a in APPROACHES.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.fit",
         description=(__doc__ or "").replace("{approaches}", listed),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", help="CSV, JSON lines, Parquet, or a sweep's folder")
     parser.add_argument("--out", default="law.json", help="where the law goes (%(default)s)")

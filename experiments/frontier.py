@@ -3,11 +3,10 @@
 python -m experiments.frontier law.json --compute=1e21,1e22,1e23,1e24 --json=frontier.json
 """
 
-import argparse
 import json
 from typing import Any
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_count, write_atomic
 from experiments.laws import Interval, Law, Optimum
 from experiments.tables import table
@@ -74,10 +73,9 @@ def parse_budgets(text: str) -> list[float]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.frontier",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("law", help="law.json, as experiments.fit writes it")
     parser.add_argument("--compute", required=True, help="budgets in FLOPs, e.g. 1e21,1e22")

@@ -8,12 +8,11 @@ longer trained it should be. The quality is that of the compute-optimal model of
 N parameters, D and T tokens.
 """
 
-import argparse
 from typing import NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_count
 from experiments.laws import Interval, Law, mean_loss
 from experiments.tables import table
@@ -81,10 +80,9 @@ def for_inference(law: Law, like: float, tokens: float) -> dict[str, Interval]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.inference",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("law", help="law.json, as experiments.fit writes it")
     parser.add_argument(

@@ -7,12 +7,11 @@ runs do not settle how fast repeats lose their value, so the answer is given for
 their fit: the published one, and the global one.
 """
 
-import argparse
 from typing import NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_count
 from experiments import repeated_data
 from experiments.laws import Interval, Law, natural
@@ -76,10 +75,9 @@ def show(found: list[Best], unique: float) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.limited_data",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("law", help="law.json, as experiments.fit writes it")
     parser.add_argument("--compute", type=float, required=True, help="budget in FLOPs")

@@ -12,14 +12,13 @@ if __name__ == "__main__":
 
     platform.configure()
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from configs import sweep
 from configs.gpt import rung
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import write_atomic
 from experiments.tables import table
 from lm.config import resolve
@@ -87,9 +86,7 @@ def draw(points: list[Point], path: Path) -> None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m experiments.lr_width", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for points and figure")
     parser.add_argument(
         "--widths", default="32,64,128", help="separated by commas, multiples of 16"

@@ -10,13 +10,12 @@ Chaloner & Verdinelli 1995), for every number of runs that the allowance may be 
 answer also says whether one large run is worth more than several small ones.
 """
 
-import argparse
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_count
 from experiments.laws import Law, best_log_N, mean_loss
 from experiments.tables import table
@@ -135,10 +134,9 @@ def parse_ratio(text: str) -> tuple[float, float]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.next_run",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("law", help="law.json, as experiments.fit writes it")
     parser.add_argument("--target", type=float, required=True, help="budget to be planned, FLOPs")

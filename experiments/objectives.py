@@ -9,7 +9,6 @@ of model size and compute. Leaves objectives.json, figures/*.png, and each run's
 folder; the same command goes on where it was stopped.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from ml_collections import ConfigDict
 
 from configs import gpt
 from configs import sweep as sweeps
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import write_atomic
 from data.store import Store
 from data.tokenizer import EOT
@@ -159,10 +158,9 @@ def compare(folder: Path, compute: float, sweep: bool) -> dict[str, Any]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.objectives",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", default="out/objectives", help="folder (%(default)s)")
     parser.add_argument("--compute", type=float, default=COMPUTE, help="FLOPs of each run")

@@ -7,14 +7,13 @@ The report needs the folder only: run records, and what is there of plan, law an
 that is not finished is shown as far as it goes, with what is missing.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data import page as html
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import human_count, write_atomic
 from experiments.checks import (
     RateCheck,
@@ -271,10 +270,9 @@ def main() -> None:
     """The command."""
     from experiments.sweep_figures import draw
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.report",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", type=Path, help="folders of sweeps")
     parser.add_argument("--out", type=Path, help="the file; by default report.html in the first")

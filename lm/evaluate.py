@@ -8,7 +8,6 @@ several endings the right one is likeliest, a byte), `lambada` (the last word of
 the model's own choice), `all`, or a .jsonl file of your own with the same fields.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 
 from data.batch import eval_batches
-from data.errors import UserError, run, suggest
+from data.errors import Parser, UserError, run, suggest
 from data.files import write_atomic
 from data.source import read
 from data.store import Store, token_dtype
@@ -208,10 +207,9 @@ def show(text: dict[str, Any], tasks: dict[str, TaskScore]) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lm.evaluate",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", required=True, help="folder of a run")
     parser.add_argument("--text", default="", help="file or folder of text to score")

@@ -8,7 +8,6 @@ A [MASK] in a prompt is a gap: one token for an encoder (its likeliest fillings 
 number for an encoder-decoder. Prompts are continued together; writing ends at end-of-text.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import write_atomic
 from data.tokenizer import EOT, MASK, PAD
 from lm.decode import Sampling, generate
@@ -129,10 +128,9 @@ def fill(run: Run, prompt: str) -> list[list[tuple[str, float]]]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lm.generate",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", required=True, help="folder of a run")
     parser.add_argument("--prompt", action="append", default=[], help="may be given several times")

@@ -13,7 +13,6 @@ if __name__ == "__main__":
 
     platform.configure()
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import atomic_dir, human_bytes, write_atomic
 from data.tokenizer import Tokenizer
 from lm import hf_config, hf_tokenizer, hf_weights
@@ -236,10 +235,9 @@ def _write_tensors(folder: Path, tensors: dict[str, np.ndarray], dtype: str) -> 
 
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lm.hf",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("import", help="make a folder of transformers a run at step 0")

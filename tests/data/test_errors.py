@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import UserError, optional, suggest
+from data.errors import Parser, UserError, optional, suggest
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,3 +70,32 @@ def test_optional_names_the_requirements_file():
 def test_suggest():
     assert suggest("learning_rat", ["seed", "learning_rate"]) == ' (did you mean "learning_rate"?)'
     assert suggest("zzz", ["seed"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--worksdir=x"], r'no option --worksdir \(did you mean "--workdir"\?\); tool --help'),
+        (["--workdir=x", "--qqq"], "no option --qqq; tool --help"),
+        (["--work=x"], "no option --work "),  # whole names only
+        (["--workdir=x", "make", "--chnk=3"], 'did you mean "--chunk"'),
+        (["--workdir=x", "made"], "invalid choice: 'made' .*'make'"),
+        (["make"], "required: --workdir"),
+    ],
+)
+def test_options_that_a_command_does_not_have(words, line):
+    parser = Parser(prog="tool")
+    parser.add_argument("--workdir", required=True)
+    parser.add_subparsers(dest="command").add_parser("make").add_argument("--chunk")
+    with pytest.raises(UserError, match=line):
+        parser.parse_args(words)
+
+
+def test_options_that_it_has():
+    parser = Parser(prog="tool")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--workdir")
+    assert vars(parser.parse_args(["--workdir", "a b", "--", "--workdirs"])) == {
+        "workdir": "a b",
+        "words": ["--workdirs"],
+    }
