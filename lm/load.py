@@ -60,8 +60,8 @@ class Run(NamedTuple):
         return [PAD] if goes_on else [PAD, self.tokenizer.sentinels[0]]
 
 
-def load(workdir: str | Path) -> Run:
-    """Load the newest checkpoint of a run onto one device.
+def read_run(workdir: str | Path) -> tuple[ConfigDict, Tokenizer]:
+    """The config that a run was started with, and its tokenizer.
 
     Raises:
       UserError: it is no run's folder, has no checkpoint yet, or no tokenizer.
@@ -79,16 +79,25 @@ def load(workdir: str | Path) -> Run:
         raise UserError(f"{workdir} has no checkpoints yet: train it first (python -m lm.train)")
     if not (workdir / TOKENIZER).is_file():
         raise UserError(f"{workdir} has no {TOKENIZER}: copy the one it was trained with there")
+    return config, Tokenizer.load(workdir / TOKENIZER)
+
+
+def load(workdir: str | Path) -> Run:
+    """Load the newest checkpoint of a run onto one device.
+
+    Raises:
+      UserError: as `read_run` does, or the checkpoint is damaged.
+    """
+    config, tokenizer = read_run(workdir)
     config.model.update(scan=False, remat="none")
     config = resolve(config)
-    tokenizer = Tokenizer.load(workdir / TOKENIZER)
     model = parameters.build(model_config(config))
     return Run(
         config,
         tokenizer,
         make_objective(config, tokenizer),
         model,
-        *_restore(workdir / "checkpoints", config, model),
+        *_restore(Path(workdir) / "checkpoints", config, model),
     )
 
 

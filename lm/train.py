@@ -331,28 +331,34 @@ class Trainer:
         return restore_state(checkpoints, self.config, self.model, self.mesh)
 
 
-def train(config: ConfigDict, workdir: str | Path) -> Evaluation | None:
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    prepared: Prepared | None = None,
+    first: Callable[[Trainer], TrainState] = Trainer.init,
+) -> Evaluation | None:
     """Trains a config in a folder to its end, from its last checkpoint if there is one.
 
+    `prepared` stands for the data that the config names, `first` gives the state at step 0.
     Returns the final evaluation, or None when it was interrupted (then it has been saved).
     """
     workdir = Path(workdir)
     config = resolve(config)
-    prepared = distributed.together(lambda: prepare_data(config, log=distributed.say))
-    distributed.check_equal("the data", prepared.hash)
+    data = prepared or distributed.together(lambda: prepare_data(config, log=distributed.say))
+    distributed.check_equal("the data", data.hash)
     distributed.check_equal("the config", hash_bytes(to_json(config).encode()))
-    trainer = distributed.together(lambda: Trainer(config, prepared))
+    trainer = distributed.together(lambda: Trainer(config, data))
     trainer.batches.check_budget(config.steps)
     if config.data.mixture:
         distributed.say(mixture.table(trainer.batches.usage(config.steps)))
 
     def write() -> None:
         claim_workdir(workdir, config)
-        prepared.tokenizer.save(workdir / TOKENIZER)
+        data.tokenizer.save(workdir / TOKENIZER)
 
     distributed.first_writes(workdir / "config.json", write)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
-    state = trainer.restore(checkpoints) or trainer.init()
+    state = trainer.restore(checkpoints) or first(trainer)
     log = RunLog(workdir, trainer, start=int(state.step))
     every = [e for e in (config.checkpoint_every, config.train.eval_every) if e]
     interrupted = Interrupted(log)
