@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.errors import UserError
+
 PathLike = str | os.PathLike[str]
 
 
@@ -61,6 +63,34 @@ def write_atomic(path: PathLike, content: bytes | str) -> None:
             _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_writer(folder: PathLike) -> Iterator[None]:
+    """Hold a local folder's lock for the block; UserError where another process holds it.
+
+    The system drops the lock however the process ends. A remote folder, or a system without such
+    locks, is not guarded.
+    """
+    if "://" in str(folder):
+        yield
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is writing there; wait for it or choose another folder"
+            ) from error
+        except (ImportError, OSError):
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

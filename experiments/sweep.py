@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from data.errors import UserError, run
-from data.files import write_atomic
+from data.files import only_writer, write_atomic
 from experiments.plan import (
     Cost,
     Data,
@@ -58,7 +58,8 @@ def main() -> int:
     if not flags.workdir:
         raise UserError("--workdir=FOLDER is missing: where to keep the sweep")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run_sweep(sweep, Path(flags.workdir))
+    with only_writer(flags.workdir):
+        return run_sweep(sweep, Path(flags.workdir))
 
 
 def run_sweep(sweep: ConfigDict, folder: Path) -> int:

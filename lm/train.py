@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 from data import mixture
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
-from data.files import hash_bytes
+from data.files import hash_bytes, only_writer
 from data.prepare import Prepared, prepare
 from lm import distributed
 from lm import mesh as meshes
@@ -398,7 +398,8 @@ def main() -> None:
     if not flags.workdir:
         raise UserError("--workdir=FOLDER is missing: where to keep the run")
     distributed.start(flags)
-    train(config, flags.workdir)
+    with only_writer(flags.workdir) if distributed.is_first() else contextlib.nullcontext():
+        train(config, flags.workdir)
 
 
 if __name__ == "__main__":

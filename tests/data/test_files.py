@@ -71,6 +71,24 @@ def test_a_killed_build_leaves_nothing_at_its_name(tmp_path):
     assert all(name.startswith(".") for name in names(tmp_path))
 
 
+def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
+    code = (
+        "import sys; from data.errors import run; from data.files import only_writer\n"
+        "def main():\n    with only_writer(sys.argv[1]): pass\n"
+        "run(main)"
+    )
+    other = [sys.executable, "-c", code, str(tmp_path / "run")]
+    options = {"cwd": Path(__file__).parents[2], "capture_output": True, "text": True}
+    with files.only_writer(tmp_path / "run"):
+        done = subprocess.run(other, **options)
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            f"error: {tmp_path / 'run'}: another process is writing there; "
+            "wait for it or choose another folder"
+        ]
+    assert subprocess.run(other, **options).returncode == 0
+
+
 def test_hashes(tmp_path):
     data = os.urandom(3 << 20)
     (tmp_path / "x").write_bytes(data)
