@@ -3,8 +3,8 @@
     python -m experiments.plan  --config=configs/sweep.py:tiny
     python -m experiments.sweep --config=configs/sweep.py:tiny --workdir=out/sweep
 
-`quick` shows the whole path in about a minute. `tiny`, the full sweep for a laptop, takes 15
-minutes of processor time over two server cores; its held-out run was predicted 0.7% off. `long`
+`quick` shows the whole path in about a minute. `tiny`, the full sweep for a laptop, takes 14
+minutes of processor time over two server cores; its held-out run was predicted 0.2% off. `long`
 took 49; its run at 10 times the compute was 1.8% off (README.md). `gpu` is sized for one hour of
 one H100 and needs a text of its own (`--config.base.data.path=FOLDER`).
 """
