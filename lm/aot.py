@@ -5,7 +5,7 @@
         --config.mesh=slice:2,fsdp:-1 --json=out/aot.json
 
 Prints memory per chip by kind against the chip's, collectives by type and mesh axis, and what the
-step takes at best: a roofline, so a bound and no forecast. Exits with 3 where it does not fit.
+step takes at best (lm/roofline.py): a bound and no forecast. Exits with 3 where it does not fit.
 Needs the libtpu package (requirements-tpu.txt).
 """
 
@@ -32,20 +32,18 @@ from data.batch import Batch
 from data.errors import UserError, run
 from data.files import human_count, write_atomic
 from data.windows import Windows
-from lm import hlo, topology
 from lm import mesh as meshes
+from lm import program, topology
 from lm.config import ModelConfig, load, resolve
 from lm.flops import flops_per_token
 from lm.optim import Schedule, make_schedule
+from lm.roofline import roofline
 from lm.state import TrainState, state_shardings
 from lm.train import Trainer
 
 DOES_NOT_FIT = 3
 GIB = 2.0**30
 OUT_OF_MEMORY = re.compile(r"[Uu]sed ([\d.]+)([KMGT]) of")
-# Matrix products of an attention kernel, by what its name has in it: forward q k^T and p v; dq
-# repeats the first and adds two, dkv repeats it and adds three (Dao et al. 2022).
-KERNEL_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 
 
 class Report(NamedTuple):
@@ -59,10 +57,14 @@ class Report(NamedTuple):
     dtypes: dict[str, str] | None = None
     flops_per_chip: float | None = None  # computed: what remat repeats counts again
     model_flops_per_chip: float | None = None  # of the model, repeats left out
+    hbm_traffic_per_chip: float | None = None  # bytes read and written
     collectives: list[dict] | None = None
-    optimal_seconds: float | None = None  # the roofline: the longest of the three below
-    compute_seconds: float | None = None
-    collective_seconds: float | None = None
+    optimal_seconds: float | None = None  # the roofline: the longest of core, ici and dcn
+    compute_seconds: float | None = None  # products at the peak
+    hbm_seconds: float | None = None
+    core_seconds: float | None = None  # instruction by instruction, the longer of those two
+    ici_seconds: float | None = None  # from other chips of the slice
+    dcn_seconds: float | None = None  # from other slices; None: no published speed
     xla_optimal_seconds: float | None = None  # XLA's own, loops counted once
     tokens_per_second: float | None = None  # of all chips, at best
     mfu_bound: float | None = None
@@ -90,7 +92,7 @@ def compile_step(config: ConfigDict, where: topology.Slice) -> Report:
     used = memory["arguments"] + memory["activations"] + memory["outputs"] - memory["shared"]
     limit = where.chip.hbm_bytes
     sizes = dict(zip(trainer.mesh.axis_names, trainer.mesh.devices.shape, strict=True))
-    program = hlo.read(compiled.as_text() or "", sizes)
+    parsed = program.read(compiled.as_text() or "", sizes)
     return Report(
         name_of(where),
         used,
@@ -98,10 +100,10 @@ def compile_step(config: ConfigDict, where: topology.Slice) -> Report:
         used + memory["code"] <= limit,
         memory,
         {"parameters": "float32", "optimizer": "float32", "computation": config.model.dtype},
-        collectives=[c._asdict() for c in program.collectives],
+        collectives=[c._asdict() for c in parsed.collectives],
         xla_optimal_seconds=(compiled.cost_analysis() or {}).get("optimal_seconds"),
         compile_seconds=seconds,
-        **roofline(program, trainer, where),
+        **bound(parsed, trainer, where),
     )
 
 
@@ -156,41 +158,28 @@ def memory_by_kind(compiled: Any, state: TrainState) -> dict[str, float]:
     }
 
 
-def kernel_flops(kernels: list[hlo.Kernel], causal: bool) -> float:
-    """Of the attention kernels, which XLA counts as nothing; [B, H, L, K] is their result."""
-    total = 0.0
-    for kernel in kernels:
-        products = next((n for key, n in KERNEL_PRODUCTS.items() if key in kernel.name), 0)
-        if len(kernel.shape) == 4:
-            B, H, L, K = kernel.shape
-            total += kernel.times * products * 2 * B * H * L * L * K * (0.5 if causal else 1)
-    return total
-
-
-def roofline(program: hlo.Program, trainer: Trainer, where: topology.Slice) -> dict[str, Any]:
-    """What a step takes at best, and what follows: the slower of computing and moving."""
+def bound(parsed: program.Program, trainer: Trainer, where: topology.Slice) -> dict[str, Any]:
+    """What a step takes at best, and what follows from it."""
     chip, config = where.chip, trainer.config
     c: ModelConfig = trainer.model.config
-    flops = program.product_flops + kernel_flops(program.kernels, c.arch == "decoder")
-    compute = flops / chip.flops
-    # A ring moves each byte of the full array past a chip once, an all-reduce twice; half of the
-    # bandwidth goes each way.
-    moved = sum(x.bytes * (2 if x.kind == "all-reduce" else 1) for x in program.collectives)
-    moving = moved / chip.interconnect
-    best = max(compute, moving)
-    tokens = trainer.tokens_per_step / best
+    r = roofline(parsed, chip, c.arch == "decoder")
+    tokens = trainer.tokens_per_step / r.optimal_seconds
     model = flops_per_token(c, config.seq_len, "visible") if c.arch != "encoder-decoder" else None
     model_flops = model * trainer.tokens_per_step / where.devices if model else None
     price = chip.dollars_per_hour
     cost = price * where.devices / 3600 / tokens * 1e9 if price else None
     return {
-        "flops_per_chip": flops,
+        "flops_per_chip": r.flops,
         "model_flops_per_chip": model_flops,
-        "optimal_seconds": best,
-        "compute_seconds": compute,
-        "collective_seconds": moving,
+        "hbm_traffic_per_chip": r.hbm_traffic,
+        "optimal_seconds": r.optimal_seconds,
+        "compute_seconds": r.compute_seconds,
+        "hbm_seconds": r.hbm_seconds,
+        "core_seconds": r.core_seconds,
+        "ici_seconds": r.ici_seconds,
+        "dcn_seconds": r.dcn_seconds,
         "tokens_per_second": tokens,
-        "mfu_bound": model_flops / best / chip.flops if model_flops else None,
+        "mfu_bound": model_flops / r.optimal_seconds / chip.flops if model_flops else None,
         "dollars_per_billion_tokens": cost,
     }
 
@@ -215,11 +204,17 @@ def show(r: Report, config: ConfigDict) -> str:
         lines.append(
             f"moves   {c['bytes'] / GIB:8.2f} GiB in {c['times']:,} {c['kind']} over {c['axes']}"
         )
-    if r.optimal_seconds and r.compute_seconds and r.collective_seconds:
+    if r.optimal_seconds is not None:
         lines.append(
-            f"at best {r.optimal_seconds:8.4f} s a step: computing {r.compute_seconds:.4f}, "
-            f"moving {r.collective_seconds:.4f}; {human_count(r.tokens_per_second or 0)} tokens/s"
+            f"at best {r.optimal_seconds:8.4f} s a step, "
+            f"{human_count(r.tokens_per_second or 0)} tokens/s: the longest of"
         )
+        lines.append(f"        {r.core_seconds:8.4f} computing, one instruction after another")
+        lines.append(f"                 ({r.compute_seconds:.4f} products at the chip's peak,")
+        lines.append(f"                  {r.hbm_seconds:.4f} bytes through its memory)")
+        lines.append(f"        {r.ici_seconds:8.4f} moving within the slice")
+        far = "unknown: no published speed" if r.dcn_seconds is None else f"{r.dcn_seconds:8.4f}"
+        lines.append(f"        {far} moving between slices")
     if r.mfu_bound:
         lines.append(f"        {r.mfu_bound:8.0%} MFU at most, attention counted under its mask")
     if r.dollars_per_billion_tokens:

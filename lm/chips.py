@@ -2,7 +2,8 @@
 
 Peaks are dense bfloat16, per chip, from the vendors' documentation; prices are on-demand list
 prices (Google's US list; for GPUs the middle of a survey of clouds, May 2026) and only defaults:
-every command that prices something takes `--price`.
+every command that prices something takes `--price`. The network's are Google's too (TPU v5e, v5p,
+v6e and TPU7x, system architecture); for v4 it states none.
 """
 
 import time
@@ -17,16 +18,17 @@ class Chip(NamedTuple):
     hbm_bandwidth: float  # bytes/s
     interconnect: float  # bytes/s, both directions
     dollars_per_hour: float | None
+    network: float | None = None  # bytes/s each way between slices, through the data centre
 
 
 GB, GIB, T = 1e9, 2.0**30, 1e12
 
 CHIPS = {
     "v4": Chip(275 * T, 32 * GIB, 1228 * GB, 300 * GB, 3.22),
-    "v5e": Chip(197 * T, 16 * GB, 819 * GB, 400 * GB, 1.20),
-    "v5p": Chip(459 * T, 95 * GB, 2765 * GB, 1200 * GB, 4.20),
-    "v6e": Chip(918 * T, 32 * GB, 1640 * GB, 800 * GB, 2.70),
-    "tpu7x": Chip(2307 * T, 192 * GB, 7400 * GB, 1200 * GB, None),
+    "v5e": Chip(197 * T, 16 * GB, 819 * GB, 400 * GB, 1.20, 3.125 * GB),
+    "v5p": Chip(459 * T, 95 * GB, 2765 * GB, 1200 * GB, 4.20, 6.25 * GB),
+    "v6e": Chip(918 * T, 32 * GB, 1640 * GB, 800 * GB, 2.70, 12.5 * GB),
+    "tpu7x": Chip(2307 * T, 192 * GB, 7400 * GB, 1200 * GB, None, 12.5 * GB),
     "a100": Chip(312 * T, 80 * GB, 2039 * GB, 600 * GB, 1.50),
     "h100": Chip(989 * T, 80 * GB, 3350 * GB, 900 * GB, 3.00),
     "h200": Chip(989 * T, 141 * GB, 4800 * GB, 900 * GB, 4.00),

@@ -40,6 +40,7 @@ class Slice(NamedTuple):
             c.hbm_bandwidth / parts,
             c.interconnect / parts,
             price,
+            None if c.network is None else c.network / parts,
         )
 
 

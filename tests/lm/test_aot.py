@@ -12,8 +12,10 @@ import pytest
 
 from configs.gpt import get_config
 from data.errors import UserError
-from lm import aot, hlo, ops, topology
+from lm import aot, ops, program, topology
+from lm.chips import Chip
 from lm.config import resolve
+from lm.roofline import kernel_flops, roofline
 from lm.train import Trainer
 
 # The gradient of the sum of six layers tanh(x w), x [1024, 512] split over data:2 x fsdp:2, w
@@ -67,18 +69,18 @@ def test_a_missing_libtpu_is_one_line(monkeypatch):
 
 def test_products_count_as_often_as_their_loop_turns():
     """Forward, dx and dw: three products of [256, 512] x [512, 512] a layer, on each of 4 chips."""
-    program = hlo.read(SIX_LAYERS, {"data": 2, "fsdp": 2})
-    assert program.product_flops == 3 * 6 * 2 * 256 * 512 * 512
+    parsed = program.read(SIX_LAYERS, {"data": 2, "fsdp": 2})
+    assert parsed.product_flops == 3 * 6 * 2 * 256 * 512 * 512
 
 
 def test_collectives_by_kind_axis_and_bytes():
     """Weights are gathered twice a layer; gradients scattered over fsdp and summed over data."""
-    found = hlo.read(SIX_LAYERS, {"data": 2, "fsdp": 2}).collectives
+    found = program.read(SIX_LAYERS, {"data": 2, "fsdp": 2}).collectives
     layer = 512 * 512 * 2
     assert found == [
-        hlo.Collective("all-gather", "fsdp", 12, 12 * layer),
-        hlo.Collective("all-reduce", "data", 6, 6 * layer / 2),
-        hlo.Collective("reduce-scatter", "fsdp", 6, 6 * layer),
+        program.Collective("all-gather", "fsdp", 2, 12, 12 * layer),
+        program.Collective("all-reduce", "data", 2, 6, 6 * layer / 2),
+        program.Collective("reduce-scatter", "fsdp", 2, 6, 6 * layer),
     ]
 
 
@@ -124,7 +126,7 @@ ENTRY %main (p: (u32[], f32[64,32])) -> (u32[], f32[64,32]) {{
 )
 def test_a_loop_turns_as_often_as_its_counter_s_step_allows(limit, counter, noted, turns):
     text = WINDOWED.format(limit=limit, counter=counter, noted=noted)
-    assert hlo.read(text, {"fsdp": 8}).product_flops == turns * 2 * (2 * 64 * 32 * 4)
+    assert program.read(text, {"fsdp": 8}).product_flops == turns * 2 * (2 * 64 * 32 * 4)
 
 
 def test_a_scanned_step_counts_as_the_unrolled_one():
@@ -139,7 +141,7 @@ def test_a_scanned_step_counts_as_the_unrolled_one():
         with jax.set_mesh(trainer.mesh), ops.plain():
             arguments = (*aot.abstract_arguments(trainer), np.int32(1))
             text = trainer._advance.lower(*arguments).compile().as_text()
-        counted.append(hlo.read(text, dict(trainer.mesh.shape)).product_flops)
+        counted.append(program.read(text, dict(trainer.mesh.shape)).product_flops)
     scanned, unrolled = counted
     assert scanned == pytest.approx(unrolled, rel=0.05)
     assert unrolled > trainer.flops_per_token * trainer.tokens_per_step / 8
@@ -159,7 +161,8 @@ def test_a_scanned_step_counts_as_the_unrolled_one():
     ],
 )
 def test_groups_are_named_by_mesh_axes(groups, axes):
-    assert hlo.group_axes(groups, {"data": 2, "fsdp": 2, "tensor": 2}) == axes
+    group = program.first_group(groups, 8)
+    assert program.group_axes(group, {"data": 2, "fsdp": 2, "tensor": 2}) == axes
 
 
 @pytest.mark.parametrize(
@@ -173,14 +176,86 @@ def test_groups_are_named_by_mesh_axes(groups, axes):
     ],
 )
 def test_padding_is_not_work(size, taps, results, settings, pairs):
-    assert hlo.valid_pairs(size, taps, results, settings, 0) == pairs
+    assert program.valid_pairs(size, taps, results, settings, 0) == pairs
 
 
 def test_kernels_count_half_under_a_causal_mask():
-    kernels = [hlo.Kernel("splash_mha_fwd.1", (2, 4, 128, 64), 6)]
-    full = 6 * 2 * 2 * 2 * 4 * 128 * 128 * 64
-    assert aot.kernel_flops(kernels, causal=False) == full
-    assert aot.kernel_flops(kernels, causal=True) == full / 2
+    kernel = program.Kernel("splash_mha_fwd.1", (2, 4, 128, 64), 6)
+    full = 2 * 2 * 2 * 4 * 128 * 128 * 64
+    assert kernel_flops(kernel, causal=False) == full
+    assert kernel_flops(kernel, causal=True) == full / 2
+
+
+# A loop over eight layers' weights [8, 128, 256]: a turn takes one layer's out of the stack, and
+# writes its square into another stack; one array of the two that are added is in faster memory.
+# Then a sum over slices, by way of the host.
+STACKED = """\
+%take (s: f32[8,128,256], i: s32[], b: f32[8,128,256]) -> f32[8,128,256] {
+  %s = f32[8,128,256]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %b = f32[8,128,256]{2,1,0} parameter(2)
+  %zero = s32[] constant(0)
+  %w = f32[1,128,256]{2,1,0} dynamic-slice(%s, %i, %zero, %zero)
+  %square = f32[1,128,256]{2,1,0} multiply(%w, %w)
+  ROOT %put = f32[8,128,256]{2,1,0} dynamic-update-slice(%b, %square, %i, %zero, %zero)
+}
+
+%cond (c: (s32[], f32[8,128,256], f32[8,128,256])) -> pred[] {
+  %c = (s32[], f32[8,128,256]{2,1,0}, f32[8,128,256]{2,1,0}) parameter(0)
+  %j = s32[] get-tuple-element(%c), index=0
+  %limit = s32[] constant(8)
+  ROOT %less = pred[] compare(%j, %limit), direction=LT
+}
+
+%body (t: (s32[], f32[8,128,256], f32[8,128,256])) -> (s32[], f32[8,128,256], f32[8,128,256]) {
+  %t = (s32[], f32[8,128,256]{2,1,0}, f32[8,128,256]{2,1,0}) parameter(0)
+  %at = s32[] get-tuple-element(%t), index=0
+  %one = s32[] constant(1)
+  %next = s32[] add(%at, %one)
+  %stack = f32[8,128,256]{2,1,0} get-tuple-element(%t), index=1
+  %squares = f32[8,128,256]{2,1,0} get-tuple-element(%t), index=2
+  %new = f32[8,128,256]{2,1,0} fusion(%stack, %at, %squares), kind=kLoop, calls=%take
+  ROOT %out = (s32[], f32[8,128,256]{2,1,0}, f32[8,128,256]{2,1,0}) tuple(%next, %stack, %new)
+}
+
+ENTRY %main (p: (s32[], f32[8,128,256], f32[8,128,256])) -> f32[128,256] {
+  %p = (s32[], f32[8,128,256]{2,1,0}, f32[8,128,256]{2,1,0}) parameter(0)
+  %loop = (s32[], f32[8,128,256]{2,1,0}, f32[8,128,256]{2,1,0}) while(%p), condition=%cond, body=%body
+  %a = f32[128,256]{1,0} get-tuple-element(%loop), index=1
+  %near = f32[128,256]{1,0:S(1)} get-tuple-element(%loop), index=2
+  %token = token[] after-all()
+  %sent = (f32[128,256]{1,0}, u32[]{:S(2)}, token[]) send(%a, %token), channel_id=4, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  ROOT %sum = f32[128,256]{1,0} add(%a, %near)
+}
+"""  # noqa: E501
+
+
+def test_a_part_of_an_array_counts_as_a_part():
+    parsed = program.read(STACKED, {"slice": 4, "fsdp": 2})
+    layer = 4 * 128 * 256
+    by_name = {w.name: w.times * w.bytes for w in parsed.work}
+    assert by_name["new"] == 8 * (layer + 4 + layer)  # and the loop's counter
+    assert by_name["sum"] == layer + layer
+
+
+def test_sums_between_slices_go_through_the_data_centre():
+    parsed = program.read(STACKED, {"slice": 4, "fsdp": 2})
+    assert parsed.collectives == [program.Collective("all-reduce", "slice", 4, 1, 4 * 128 * 256)]
+    chip = Chip(1e12, 1e9, 1e9, 1e9, None, network=1e6)
+    slow = roofline(parsed, chip, causal=True)
+    assert slow.dcn_seconds == pytest.approx(2 * 3 / 4 * 4 * 128 * 256 / 1e6)
+    assert (slow.ici_seconds, slow.optimal_seconds) == (0, slow.dcn_seconds)
+    assert roofline(parsed, chip._replace(network=None), causal=True).dcn_seconds is None
+
+
+def test_a_step_takes_at_least_what_its_slowest_part_takes():
+    work = [program.Work("a", 3e12, 1e9, 2), program.Work("b", 0.0, 4e9, 1)]
+    moved = [program.Collective("all-gather", "fsdp", 4, 1, 1e9)]
+    parsed = program.Program(work, moved, [])
+    r = roofline(parsed, Chip(1e12, 1e9, 1e9, 1e9, None), causal=True)
+    assert (r.compute_seconds, r.hbm_seconds, r.core_seconds) == (6, 6, 2 * 3 + 4)
+    assert r.ici_seconds == pytest.approx(0.75e9 / 0.5e9)  # three quarters, at half of both ways
+    assert r.optimal_seconds == 10
 
 
 def test_what_does_not_fit_says_what_to_change():
