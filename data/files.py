@@ -70,11 +70,12 @@ def only_writer(folder: PathLike) -> Iterator[None]:
     """Hold a local folder's lock for the block; UserError where another process holds it.
 
     The system drops the lock however the process ends. A remote folder, or a system without such
-    locks, is not guarded.
+    locks, is not guarded. A folder that was made for this and stays empty goes again.
     """
     if "://" in str(folder):
         yield
         return
+    made = not Path(folder).exists()
     Path(folder).mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -91,6 +92,9 @@ def only_writer(folder: PathLike) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+        if made:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs import gpt
-from data.errors import UserError, run
+from data.errors import UserError, run, suggest
 from data.files import hash_bytes, human_count
 from experiments.tables import duration, table
 from lm.chips import CHIPS
@@ -25,6 +25,7 @@ from lm.config import load, model_config, resolve, result_fields
 from lm.flops import parameters
 from lm.objective import sizes
 
+DEVICES = ("cpu", "gpu", "tpu")
 FEWEST_STEPS = 20  # a run shorter than this has no warm-up, plateau and cooldown to speak of
 
 
@@ -92,6 +93,23 @@ class Cell(NamedTuple):
 def data_facts(prepared: Any) -> Data:
     """The facts of prepared data that decide a plan and a run's identity."""
     return Data(len(prepared.train), prepared.tokenizer.hash, prepared.hash)
+
+
+def check_plan(sweep: ConfigDict) -> None:
+    """Raises UserError for what is wrong with a sweep whatever its text: before any is read."""
+    if sweep.device not in DEVICES:
+        hint = suggest(sweep.device, DEVICES)
+        raise UserError(f"device={sweep.device!r} is not one of {', '.join(DEVICES)}{hint}")
+    if not sweep.seeds:
+        raise UserError("seeds=() leaves nothing to train: name one at least")
+    if not all(isinstance(row, tuple | list) and len(row) == 2 for row in sweep.ladder):
+        raise UserError(f"ladder={sweep.ladder} is not pairs of (width, layers)")
+    for name in ("workers", "retries", "held_out", "price"):
+        if not sweep[name] >= 0:
+            raise UserError(f"{name}={sweep[name]} must be at least 0")
+    if not 0 < sweep.mfu <= 1:
+        raise UserError(f"mfu={sweep.mfu} must be a share of the peak, above 0")
+    estimate(make_plan(sweep, Data(sys.maxsize, "", "")), sweep, worker_count(sweep))
 
 
 def make_plan(sweep: ConfigDict, data: Data) -> list[Rung]:
@@ -364,6 +382,7 @@ def main() -> None:
     for name in ("mfu", "price"):
         if getattr(flags, name):
             sweep[name] = _number(name, getattr(flags, name))
+    check_plan(sweep)
     if flags.tokens:
         data = Data(int(_number("tokens", flags.tokens)), "", "")
     else:

@@ -29,6 +29,7 @@ from experiments.plan import (
     Cost,
     Data,
     Rung,
+    check_plan,
     data_facts,
     describe,
     estimate,
@@ -67,10 +68,12 @@ def run_sweep(sweep: ConfigDict, folder: Path) -> int:
     from lm.train import prepare_data
 
     began = time.monotonic()
-    claim(folder, sweep)
+    check_claim(folder, sweep)
+    check_plan(sweep)
     data = data_facts(prepare_data(resolve(sweep.base)))
     rungs = make_plan(sweep, data)
     workers = worker_count(sweep)
+    claim(folder, sweep)
     text = describe(rungs, sweep, data, workers)
     write_atomic(folder / "plan.json", plan_json(rungs, text, estimate(rungs, sweep, workers)))
     print(text, flush=True)
@@ -89,21 +92,22 @@ def run_sweep(sweep: ConfigDict, folder: Path) -> int:
     return 1 if missing else 0
 
 
-def claim(folder: Path, sweep: ConfigDict) -> None:
-    """Writes config.json into a new folder, or checks that an old one belongs to the same sweep.
-
-    Raises:
-      UserError: it belongs to another (says which fields differ).
-    """
+def check_claim(folder: Path, sweep: ConfigDict) -> None:
+    """Raises UserError where a folder belongs to another sweep, and says which fields differ."""
     path = folder / "config.json"
-    new = sweep.to_dict()
     if path.exists():
         try:
             old = json.loads(path.read_text())
         except ValueError as e:
             raise UserError(f"{path} is not readable JSON ({e}): remove it or the folder") from e
-        check_same_run(path, _decides(old), _decides(json.loads(json.dumps(new))))
-    write_atomic(path, json.dumps(new, indent=2, sort_keys=True) + "\n")
+        check_same_run(path, _decides(old), _decides(json.loads(json.dumps(sweep.to_dict()))))
+
+
+def claim(folder: Path, sweep: ConfigDict) -> None:
+    """Writes config.json into a folder, unless it belongs to another sweep (UserError)."""
+    check_claim(folder, sweep)
+    text = json.dumps(sweep.to_dict(), indent=2, sort_keys=True)
+    write_atomic(folder / "config.json", text + "\n")
 
 
 def _decides(sweep: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,35 @@ AT_LEAST_ONE = (
     "optim.base_width",
     "train.steps_per_call",
     "train.keep_checkpoints",
+    "train.log_every",
 )
+NOT_NEGATIVE = (
+    "seed",
+    "learning_rate",
+    "checkpoint_every",
+    "data.limit_mb",
+    "data.max_epochs",
+    "model.enc_layers",
+    "model.kv_heads",
+    "model.head_dim",
+    "model.mlp",
+    "model.max_positions",
+    "model.types",
+    "model.global_every",
+    "model.norm_eps",
+    "model.vocab_size",
+    "optim.warmup",
+    "optim.power",
+    "optim.final_lr",
+    "optim.eps",
+    "optim.weight_decay",
+    "optim.clip",
+    "optim.z_loss",
+    "train.loss_chunk",
+    "train.eval_every",
+    "train.eval_tokens",
+)
+SHARES = ("optim.decay_share", "optim.beta1", "optim.beta2", "data.valid_share")
 # Fields that change where and how fast a run computes and what it leaves behind, not its result.
 NOT_RESULT = (
     "mesh",
@@ -157,6 +185,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
     for path in AT_LEAST_ONE:
         if get(c, path) < 1:
             raise UserError(f"{path}={get(c, path)} must be at least 1")
+    for path in NOT_NEGATIVE:
+        if not get(c, path) >= 0:  # nan neither
+            raise UserError(f"{path}={get(c, path)} must be at least 0")
+    for path in SHARES:
+        if not 0 <= get(c, path) <= 1:
+            raise UserError(f"{path}={get(c, path)} must be a share from 0 to 1")
     m = c.model
     _resolve_architecture(c)
     if not m.head_dim and m.width % m.heads:

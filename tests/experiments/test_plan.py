@@ -5,7 +5,7 @@ import math
 import pytest
 
 from data.errors import UserError
-from experiments.plan import Data, estimate, make_plan, run_id, rung_rows
+from experiments.plan import Data, check_plan, estimate, make_plan, run_id, rung_rows
 from experiments.progress import Speed, makespan
 from lm.chips import CHIPS
 from lm.config import resolve
@@ -104,6 +104,26 @@ def test_plans_that_cannot_be_are_refused():
     sweep.chip = "v9"
     with pytest.raises(UserError, match="v9"):
         estimate(make_plan(grid(), DATA), sweep, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("device", "gpuu", 'did you mean "gpu"'),
+        ("seeds", (), "seeds"),
+        ("ladder", ((32, 2, 1),), "pairs of"),
+        ("retries", -1, "retries=-1"),
+        ("mfu", 0.0, "mfu=0.0"),
+        ("chip", "v9", "chip='v9'"),
+    ],
+)
+def test_what_no_text_could_mend_is_refused_before_any_is_read(field, value, says):
+    check_plan(grid())
+    sweep = grid()
+    with sweep.ignore_type():
+        sweep[field] = value
+    with pytest.raises(UserError, match=says):
+        check_plan(sweep)
 
 
 def test_price_on_a_chip():

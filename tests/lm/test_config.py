@@ -85,6 +85,9 @@ def test_a_wrong_command_line_is_one_line(argv, says):
         ("model.head_dim", 15, "even model.head_dim"),
         ("model.arch", "encoder", "objective=causal trains model.arch=decoder, not encoder"),
         ("model.window", 0, "model.window=0 must be at least 1"),
+        ("learning_rate", -1.0, "learning_rate=-1.0 must be at least 0"),
+        ("learning_rate", float("nan"), "learning_rate=nan must be at least 0"),
+        ("optim.beta2", 1.5, "optim.beta2=1.5 must be a share from 0 to 1"),
     ],
 )
 def test_values_that_cannot_work_are_refused(field, value, says):
