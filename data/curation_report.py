@@ -117,7 +117,7 @@ def _check(report: Record) -> None:
 # For people -----------------------------------------------------------------------------------
 
 
-def _rows(report: Record) -> list[list[str]]:
+def stage_rows(report: Record) -> list[list[str]]:
     head = ["stage", "documents in", "dropped", "documents out", "tokens out", "main reasons"]
     rows = [head]
     for stage in report["stages"]:
@@ -140,7 +140,7 @@ def _rows(report: Record) -> list[list[str]]:
 
 def table(report: Record) -> str:
     """Return the stages as a table for the terminal, and the totals."""
-    rows = _rows(report)
+    rows = stage_rows(report)
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = [
         "  ".join(
@@ -166,7 +166,7 @@ def render(report: Record) -> str:
     body = [
         heading("Curation", 1),
         paragraph(totals(report)),
-        html_table([row[:-1] for row in _rows(report)]),  # reasons follow below, with samples
+        html_table([row[:-1] for row in stage_rows(report)]),  # reasons follow below, with samples
         *_section("By source and licence", _group_rows(report)),
         *_section("Languages found", _pairs(report["languages"], "language", "documents")),
         *_duplicates(report),

@@ -1,4 +1,4 @@
-"""One HTML file that opens offline: figures inside it, no script, no request, all text escaped."""
+"""One HTML file that opens offline: figures inside it, no request, all text escaped."""
 
 import base64
 from collections.abc import Iterable
@@ -30,12 +30,12 @@ pre { overflow-x: auto; font-size: .82rem; background: var(--card); padding: .8r
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """A whole document; `body` are pieces of HTML, `title` is text."""
+def page(title: str, body: Iterable[str], head: str = "") -> str:
+    """A whole document; `body` are pieces of HTML, `head` more for the head, `title` is text."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n{head}</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )

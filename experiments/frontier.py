@@ -11,6 +11,8 @@ from data.files import human_count, write_atomic
 from experiments.laws import Interval, Law, Optimum
 from experiments.tables import table
 
+HEADER = ["C (FLOPs)", "N*", "90%", "D*", "90%", "D/N", "90%", "loss", "90%", "beyond the data"]
+
 
 def frontier(law: Law, budgets: list[float]) -> list[Optimum]:
     """The optimum of each budget, FLOPs."""
@@ -19,13 +21,13 @@ def frontier(law: Law, budgets: list[float]) -> list[Optimum]:
 
 def show(rows: list[Optimum]) -> str:
     """The frontier for people; each row says how far it lies beyond the law's data."""
-    header = ["C (FLOPs)", "N*", "90%", "D*", "90%", "D/N", "90%", "loss", "90%", "beyond the data"]
-    return table([header, *map(_line, rows)])
+    return table([HEADER, *map(cells, rows)])
 
 
-def _line(r: Optimum) -> list[str]:
-    cells = [*_count(r.N), *_count(r.D), *_plain(r.ratio), *_plain(r.loss)]
-    return [f"{r.C:.3g}", *cells, _beyond(r)]
+def cells(r: Optimum) -> list[str]:
+    """A row of the table: C, four quantities each with its interval, decades beyond the data."""
+    numbers = [*_count(r.N), *_count(r.D), *_plain(r.ratio), *_plain(r.loss)]
+    return [f"{r.C:.3g}", *numbers, _beyond(r)]
 
 
 def _count(i: Interval) -> list[str]:

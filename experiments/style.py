@@ -52,11 +52,16 @@ def counts(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def few_ticks(axis: Any, low: float, high: float) -> None:
+def tick_values(low: float, high: float) -> list[float]:
     """Ticks at 1, 2, 5 x 10^k: a range of about a decade would otherwise show one."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 300 else (1,)
-    axis.set_ticks([m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k <= high])
+    return [m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k <= high]
+
+
+def few_ticks(axis: Any, low: float, high: float) -> None:
+    """Labels a logarithmic axis at `tick_values`."""
+    axis.set_ticks(tick_values(low, high))
     counts(axis)
 
 
