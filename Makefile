@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-data setup-test setup-parity sweep sweep-long curate figures objectives test test-all lint format bench bench-data lock clean
+.PHONY: help setup setup-data setup-gpu setup-test setup-parity smoke sweep sweep-long curate figures objectives test test-all lint format bench bench-gpu bench-data lock clean
 
 PY := .venv/bin/python
 
@@ -36,6 +36,10 @@ objectives: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/objectives)
 objectives: setup ## GPT, BERT and T5 at equal compute: curves, masks, probes, a law for each (OUT=)
 	$(PY) -m experiments.objectives --workdir='$(OUT)'
 
+smoke: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/smoke)
+smoke: setup ## does all of it work here: training, kernels, kill and resume, generation, export (OUT=)
+	$(PY) -m lm.smoke --workdir='$(OUT)'
+
 figures: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/figures)
 figures: setup ## figures of published papers, with published numbers beside ours (OUT=)
 	$(PY) -m experiments.figures all --out='$(OUT)'
@@ -58,6 +62,9 @@ format: setup-test ## rewrite the code in the house format
 bench: setup-parity ## training throughput on CPU against PyTorch
 	.venv-parity/bin/python -m experiments.bench_train
 
+bench-gpu: setup ## training throughput on one GPU; without one, that the programs call the fused kernel
+	$(PY) -m experiments.bench_gpu
+
 bench-data: setup-test ## how fast batches are made, sources read, pages extracted and curated
 	$(PY) -m data.bench
 	$(PY) -m data.bench_sources
@@ -68,6 +75,9 @@ setup: ## .venv with the locked core requirements
 
 setup-data: setup
 	@.ci/venv .venv requirements-data.txt --require-hashes
+
+setup-gpu: setup ## the same environment, for NVIDIA GPUs
+	@.ci/venv .venv requirements-gpu.txt --require-hashes
 
 setup-test: setup
 	@.ci/venv .venv requirements-test.txt --require-hashes

@@ -9,11 +9,14 @@
 
 Splash (Pallas) takes segments, causality and a window as a description and never makes the L x S
 square; it has no additive bias, and a prefix that differs by row would be one. cuDNN takes any mask
-as a dense bias, of 16-bit types only. What does not fit a kernel's shapes goes to XLA.
+as a dense bias, of 16-bit types and even lengths only (with a bias its backward pass refuses odd
+ones). What does not fit a kernel's shapes goes to XLA.
 
 B batch, L query length, S key length, H heads, G key-value heads, K head size.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,13 +26,30 @@ from jax import P
 from jax.sharding import NamedSharding
 
 from lm import mesh as meshes
+from lm import ops
 
 if TYPE_CHECKING:
     from lm.attention import Mask
 
 BLOCK = 512  # splash's tiles; 128 is the least that a TPU's lanes take
 LANES = 128
+CALLS = {"splash": "tpu_custom_call", "cudnn": "__cudnn$fmha"}  # how a program names them
 SAVED = "attention"  # the name that remat policies know attention's results by
+
+
+@contextlib.contextmanager
+def lowering_for(platform: str) -> Iterator[None]:
+    """Programs traced inside are for a platform that need not be there: lowered, never run."""
+    from unittest import mock
+
+    from jax._src.cudnn import fused_attention_stablehlo as fused
+
+    with (
+        mock.patch.object(ops, "platform", lambda: platform),
+        mock.patch.object(fused, "check_cudnn_version", lambda: 91000),
+        mock.patch.object(fused, "check_compute_capability", lambda *_: True),
+    ):
+        yield
 
 
 def choose(platform: str, q: jax.Array, k: jax.Array, mask: "Mask") -> str:
@@ -41,7 +61,9 @@ def choose(platform: str, q: jax.Array, k: jax.Array, mask: "Mask") -> str:
         return "splash" if described and tiled else "xla"
     if platform in ("gpu", "cuda"):
         narrow = q.dtype in (jnp.bfloat16, jnp.float16)
-        return "cudnn" if narrow and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 else "xla"
+        heads = q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+        even = length % 2 == 0 and size % 2 == 0
+        return "cudnn" if narrow and heads and even else "xla"
     return "xla"
 
 

@@ -8,6 +8,7 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from data.files import write_atomic
 from lm.chips import peak
 from lm.distributed import AnyProcess, is_first
 from lm.flops import parameters
+from lm.goodput import FILE as GOODPUT
+from lm.goodput import KINDS, Line, Stopwatch, append, goodput, read
 from lm.objective import flops_per_token
 
 SPIKE_WINDOW = 64  # steps that a loss is compared with
@@ -27,10 +30,11 @@ class RunLog:
     Of several processes only the first writes and speaks.
 
     A log that reaches beyond the step resumed from is cut back to it first: a killed and resumed
-    run leaves the same lines as an uninterrupted one, times aside.
+    run leaves the same lines as an uninterrupted one, times aside. `began` is when the process
+    started with it, by the clock on the wall.
     """
 
-    def __init__(self, workdir: Path, trainer: Any, start: int):
+    def __init__(self, workdir: Path, trainer: Any, start: int, began: float):
         from tensorboardX import SummaryWriter
 
         self.trainer, self.config = trainer, trainer.config
@@ -45,7 +49,12 @@ class RunLog:
         self._recent: collections.deque[float] = collections.deque(maxlen=SPIKE_WINDOW)
         self._peak = peak(trainer.devices)
         self._clock = self._began = time.perf_counter()
-        self._since = start
+        self._since, self._step = start, start
+        self.clock = Stopwatch()
+        self._told: dict[str, float] = {}
+        self._ledger = workdir / GOODPUT
+        if self._first:
+            append(self._ledger, Line(began, start, {}), start=True)
         self._live = sys.stderr.isatty() and self._first
 
     def __enter__(self) -> "RunLog":
@@ -63,6 +72,7 @@ class RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._note()
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._end_line()
@@ -85,8 +95,10 @@ class RunLog:
             self._event(step, "spike", metrics["loss"])
         if not metrics.get("skipped"):
             self._recent.append(metrics["loss"])
+        self._step = step
         if step % self.config.train.log_every == 0 or step in (1, self.config.steps):
-            self._write(step, metrics | self._speed(step))
+            self._write(step, metrics | self._speed(step) | self._seconds())
+            self._note()
 
     def _is_spike(self, loss: float) -> bool:
         full = len(self._recent) == SPIKE_WINDOW
@@ -111,6 +123,17 @@ class RunLog:
                 flops = flops_per_token(c, self.trainer.objective, kind)
                 speed[f"mfu_{kind}"] = rate * flops / self._peak.flops
         return speed
+
+    def _seconds(self) -> dict[str, float]:
+        """Seconds by kind since the last line."""
+        now = self.clock.so_far()
+        old, self._told = self._told, now
+        return {f"seconds_{k}": round(now.get(k, 0.0) - old.get(k, 0.0), 6) for k in KINDS}
+
+    def _note(self) -> None:
+        """A line for the goodput of the run."""
+        if self._first:
+            append(self._ledger, Line(time.time(), self._step, self.clock.so_far()))
 
     def _write(self, step: int, metrics: dict) -> None:
         row = {"step": step, "tokens": step * self.trainer.tokens_per_step, **metrics}
@@ -146,6 +169,9 @@ class RunLog:
         )
         relative = f" (MFU is relative to {self._peak.name})" if self._peak else ""
         self.say(f"done: {losses(e)} on {e.tokens:,} validation tokens{relative}")
+        self._note()
+        if self._first:
+            self.say(str(goodput(read(self._ledger))))
 
     def say(self, text: str) -> None:
         """A line that stays; one process speaks for all."""
@@ -190,11 +216,17 @@ def lines_until(path: Path, step: int) -> list[str]:
 
 
 class Interrupted:
-    """Whether to stop, asked between calls: a signal to any process stops all at the same step."""
+    """Whether to stop, asked between calls: a signal to any process stops all at the same step.
 
-    def __init__(self, log: RunLog):
+    `between` is called too.
+    """
+
+    def __init__(self, log: RunLog, between: Callable[[], None] | None = None):
         self.log, self.seen, self._any = log, False, AnyProcess()
+        self._between = between
 
     def __call__(self) -> bool:
+        if self._between:
+            self._between()
         self.seen = self._any(self.log.interrupted)
         return self.seen

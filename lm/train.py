@@ -4,7 +4,8 @@
     python -m lm.train --config=configs/gpt.py:tiny --workdir=out/mine --config.data.path=FOLDER
 
 The same command resumes where a run was stopped, to the same bits. The folder gets config.json,
-metrics.jsonl, TensorBoard event files and checkpoints/.
+metrics.jsonl, goodput.jsonl, TensorBoard event files and checkpoints/; with --profile also
+profile/, a trace of some steps.
 """
 
 if __name__ == "__main__":
@@ -14,6 +15,7 @@ if __name__ == "__main__":
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,10 +45,13 @@ from lm.config import (
     resolve,
     to_json,
 )
+from lm.goodput import Stopwatch
 from lm.log import Interrupted, RunLog
 from lm.loss import LossSums, loss_and_gradients, loss_sums
+from lm.memory import explaining
 from lm.objective import flops_per_token, make_objective
 from lm.optim import Schedule, learning_rate, make_optimizer, make_schedule
+from lm.profile import Profile
 from lm.state import TrainState, restore_state, state_shardings
 
 Tree = Any
@@ -133,6 +138,7 @@ class Trainer:
         self.mesh = meshes.make(sizes, devices)
         self.devices = devices
         self.optimizer = make_optimizer(config, self.model)
+        self._compiled = False
         self.tokens_per_step = config.batch_size * self.objective.stride
         self.flops_per_token = flops_per_token(c, self.objective)
         if prepared is not None:
@@ -232,26 +238,30 @@ class Trainer:
         schedule: Schedule | None = None,
         report: Callable[[int, dict], None] | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        clock: Stopwatch | None = None,
     ) -> TrainState:
         """Trains up to `stop` steps (all told); consumes `state`.
 
         `report(step, metrics)` is called for every step, in order, one call of the program late, so
-        that the device never waits for it. `interrupted` is asked between calls.
+        that the device never waits for it. `interrupted` is asked between calls. `clock` gets the
+        seconds that calls waited for data.
 
         Raises:
           NonFiniteError: unless train.on_nonfinite is 'skip'.
         """
         start, room = int(state.step), self.config.train.steps_per_call
+        clock = clock or Stopwatch()
         s = Schedule(*map(jnp.float32, schedule or make_schedule(self.config)))
         pending: tuple[int, int, StepMetrics] | None = None
         feed = prefetch(self.batches, start, stop, stack=room)
         with jax.set_mesh(self.mesh), contextlib.closing(feed):
             step = start
-            for batch in feed:
+            for batch in clock.waiting("data", feed):
                 n = min(room, stop - step)
-                state, metrics = self._advance(
-                    state, self._place(batch, stacked=True), s, np.int32(n)
-                )
+                placed = self._place(batch, stacked=True)
+                with clock.time("compute" if self._compiled else "startup"):
+                    state, metrics = self._advance(state, placed, s, np.int32(n))
+                self._compiled = True
                 if pending:
                     self._report(*pending, report)
                 pending, step = (step, n, metrics), step + n
@@ -336,13 +346,20 @@ def train(
     workdir: str | Path,
     prepared: Prepared | None = None,
     first: Callable[[Trainer], TrainState] = Trainer.init,
+    profile: bool = False,
 ) -> Evaluation | None:
     """Trains a config in a folder to its end, from its last checkpoint if there is one.
 
-    `prepared` stands for the data that the config names, `first` gives the state at step 0.
+    `prepared` stands for the data that the config names, `first` gives the state at step 0. With
+    `profile`, a few calls of the step are traced into the folder's profile/.
+
     Returns the final evaluation, or None when it was interrupted (then it has been saved).
+
+    Raises:
+      UserError: config, data or folder do not suit; or the device's memory does not suffice, after
+        a table of what takes it and what to change.
     """
-    workdir = Path(workdir)
+    workdir, began = Path(workdir), time.time()
     config = resolve(config)
     data = prepared or distributed.together(lambda: prepare_data(config, log=distributed.say))
     distributed.check_equal("the data", data.hash)
@@ -358,33 +375,50 @@ def train(
 
     distributed.first_writes(workdir / "config.json", write)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
-    state = trainer.restore(checkpoints) or first(trainer)
-    log = RunLog(workdir, trainer, start=int(state.step))
+    with explaining(trainer):
+        state = trainer.restore(checkpoints) or first(trainer)
+    log = RunLog(workdir, trainer, int(state.step), began)
+    clock = log.clock
+    trace = Profile(workdir / "profile", log.say) if profile else None
     every = [e for e in (config.checkpoint_every, config.train.eval_every) if e]
-    interrupted = Interrupted(log)
+    interrupted = Interrupted(log, between=trace)
+
+    def save() -> None:
+        with clock.time("checkpoint"):
+            checkpoints.save(step, state)
+
+    def evaluate(tokens: int | None = None) -> Evaluation:
+        with clock.time("evaluation"):
+            return trainer.evaluate(state, tokens)
+
     try:
-        with log:
+        with log, explaining(trainer):
             step = int(state.step)
             while step < config.steps and not interrupted.seen:
                 stop = min([config.steps, *((step // e + 1) * e for e in every)])
-                state = trainer.run(state, stop, report=log.step, interrupted=interrupted)
-                step = int(state.step)
+                with clock.time("compute"):
+                    state = trainer.run(state, stop, None, log.step, interrupted, clock)
+                    step = int(state.step)
                 if config.train.eval_every and step % config.train.eval_every == 0:
-                    log.evaluation(step, trainer.evaluate(state))
+                    log.evaluation(step, evaluate())
                 if interrupted.seen or (
                     config.checkpoint_every and step % config.checkpoint_every == 0
                 ):
-                    checkpoints.save(step, state)
+                    save()
+            if trace:
+                trace.close()
             if step < config.steps:
-                checkpoints.save(step, state)
+                save()
                 log.say(
                     f"stopped at step {step} of {config.steps}, saved; the same command resumes"
                 )
                 return None
-            checkpoints.save(step, state)
+            save()
             if config.data.mixture:
                 log.say(mixture.table(trainer.batches.usage(step)))
-            final = trainer.evaluate(state, tokens=0)
+            final = evaluate(tokens=0)
+            with clock.time("checkpoint"):
+                checkpoints.wait()
             log.final(step, final)
             return final
     finally:
@@ -393,13 +427,17 @@ def train(
 
 def main() -> None:
     """The command."""
-    flags_help = {"workdir": ("", "folder of the run"), **distributed.FLAGS}
+    flags_help = {
+        "workdir": ("", "folder of the run"),
+        "profile": (False, "trace some steps into WORKDIR/profile"),
+        **distributed.FLAGS,
+    }
     config, flags = load(sys.argv, __doc__ or "", **flags_help)
     if not flags.workdir:
         raise UserError("--workdir=FOLDER is missing: where to keep the run")
     distributed.start(flags)
     with only_writer(flags.workdir) if distributed.is_first() else contextlib.nullcontext():
-        train(config, flags.workdir)
+        train(config, flags.workdir, profile=flags.profile)
 
 
 if __name__ == "__main__":

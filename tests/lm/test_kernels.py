@@ -55,27 +55,23 @@ def test_splash_gives_the_references_values_and_gradients(kind, mesh, monkeypatc
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
 
 
-def lowered(platform, monkeypatch, model, batch):
+def lowered(platform, model, batch):
     """The gradient step's program for a platform that is not here."""
-    from jax._src.cudnn import fused_attention_stablehlo as cudnn
-
-    monkeypatch.setattr(ops, "platform", lambda: platform)
-    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
-    monkeypatch.setattr(cudnn, "check_compute_capability", lambda *_: True)
     step = jax.jit(lambda p, b: loss_and_gradients(model, p, b, 1e-4))
     name = {"gpu": "cuda"}.get(platform, platform)
-    return step.trace(P.abstract(model), batch).lower(lowering_platforms=(name,)).as_text()
+    with kernels.lowering_for(platform):
+        return step.trace(P.abstract(model), batch).lower(lowering_platforms=(name,)).as_text()
 
 
-CALLS = {"tpu": "tpu_custom_call", "gpu": "__cudnn$fmha"}
+CALLS = {"tpu": kernels.CALLS["splash"], "gpu": kernels.CALLS["cudnn"]}
 
 
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
 @pytest.mark.parametrize("arch", ["decoder", "encoder"])
-def test_the_program_for_a_platform_calls_its_kernel(platform, arch, monkeypatch):
+def test_the_program_for_a_platform_calls_its_kernel(platform, arch):
     """Forward and backward; on a TPU one for dq and one for dk, dv, and no product L x L."""
     c = dataclasses.replace(TINY, dtype="bfloat16", head_dim=64, arch=arch)
-    text = lowered(platform, monkeypatch, P.build(c), random_batch(2, 256, 64))
+    text = lowered(platform, P.build(c), random_batch(2, 256, 64))
     assert text.count(CALLS[platform]) >= 3
     assert platform == "gpu" or not re.search(r"dot_general.*x4x256x256x(f32|bf16)>$", text, re.M)
     assert not any(call in text for name, call in CALLS.items() if name != platform)
@@ -94,6 +90,9 @@ def test_shapes_that_a_kernel_does_not_take_go_to_xla():
     mask = Mask(segments, segments)
     assert kernels.choose("tpu", q[:, :100], k[:, :100], mask) == "xla"
     assert kernels.choose("gpu", q, k, mask) == "xla"  # float32
+    q, k = q.astype(jnp.bfloat16), k.astype(jnp.bfloat16)
+    assert kernels.choose("gpu", q, k, mask) == "cudnn"
+    assert kernels.choose("gpu", q[:, :101], k[:, :101], mask) == "xla"
     assert kernels.choose("cpu", q, k, mask) == "xla"
 
 

@@ -16,11 +16,13 @@ import pytest
 from configs.gpt import get_config
 from data.errors import UserError
 from lm.config import resolve
+from lm.goodput import FILE, KINDS, goodput, read
 from lm.optim import make_schedule
 from lm.train import NonFiniteError, Trainer, prepare_data
 from lm.train import train as train_on_all_devices
 
 SPEED = ("tokens_per_second", "mfu_full", "mfu_visible")
+SPEED += tuple(f"seconds_{kind}" for kind in KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +231,32 @@ def test_or_skips_that_update_when_asked(config, tmp_path):
     assert [r for r in log_lines(tmp_path) if r.get("event") == "skipped"]
 
 
+def test_a_run_says_where_its_time_went_and_leaves_a_trace(config, tmp_path, capfd):
+    c = changed(config, mesh="data:-1")
+    train_on_all_devices(c, tmp_path, profile=True)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row.get("seconds_compute", 0) for row in rows) > 0
+    found = goodput(read(tmp_path / FILE))
+    assert found.starts == 1 and 0 < found.share < 1 and found.lost == 0
+    assert found.data > 0 and found.checkpoint > 0 and found.evaluation > 0
+    assert f"goodput {found.share:.1%}" in capfd.readouterr().err
+    assert list(tmp_path.glob("profile/plugins/profile/*/*.xplane.pb"))
+
+
+def test_out_of_memory_ends_in_one_line(config, tmp_path, monkeypatch, capfd):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(Trainer, "_place", exhausted)
+    with pytest.raises(UserError, match="out of device memory; the cheapest remedies: --config"):
+        train(config, tmp_path)
+    assert "activations" in capfd.readouterr().err
+
+
 def test_a_spike_is_logged_with_its_batch(config, tmp_path):
     from lm.log import SPIKE_WINDOW, RunLog
 
-    log = RunLog(tmp_path, make_trainer(config), start=0)
+    log = RunLog(tmp_path, make_trainer(config), start=0, began=time.time())
     for step in range(1, SPIKE_WINDOW + 3):
         loss = 9.0 if step == SPIKE_WINDOW + 1 else 3.0
         log.step(step, {"loss": loss, "learning_rate": 0.1})
