@@ -201,6 +201,8 @@ class Write(PipelineStep):
     def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         path = self.folder / f"{rank:05d}{SUFFIX}"
         path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.*.tmp"):  # of a try that was killed
+            stale.unlink()
         hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with naming(path), open(hidden, "wb") as file:

@@ -112,7 +112,7 @@ def test_a_resumed_run_equals_a_fresh_one(fresh, tmp_path) -> None:
     for logs in (again / "work" / "logs").iterdir():
         for marker in sorted((logs / "completions").iterdir())[1::2]:
             marker.unlink()
-    (again / "documents" / "00001.jsonl.zst").unlink()
+    (again / "documents" / "00001.jsonl.zst").rename(again / "documents" / ".00001.jsonl.zst.1.tmp")
     c.run.workers = 1
     curation.curate(c, again)
     assert outcome(again) == outcome(out)
