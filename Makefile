@@ -3,10 +3,11 @@
 #   PYTHON=python3.12 the Python that makes .venv (3.11 or newer; python3 unless named)
 #   QUICK=1           the same sweep in little time
 #   OUT=DIR           where results go
+#   FULL=1            make emergence with more sizes and seeds
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-data setup-gpu setup-test setup-parity smoke sweep sweep-long curate figures objectives test test-all lint format bench bench-gpu bench-data lock clean
+.PHONY: help setup setup-data setup-gpu setup-test setup-parity smoke sweep sweep-long curate figures objectives emergence test test-all lint format bench bench-gpu bench-data lock clean
 
 PY := .venv/bin/python
 
@@ -39,6 +40,10 @@ objectives: setup ## GPT, BERT and T5 at equal compute: curves, masks, probes, a
 smoke: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/smoke)
 smoke: setup ## does all of it work here: training, kernels, kill and resume, generation, export (OUT=)
 	$(PY) -m lm.smoke --workdir='$(OUT)'
+
+emergence: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/emergence$(if $(filter-out 0,$(FULL)),-full))
+emergence: setup ## five abilities mixed into text: where each starts, and how suddenly (FULL=1 for hours of it, OUT=)
+	$(PY) -m experiments.emergence --config=configs/emergence.py:$(if $(filter-out 0,$(FULL)),full,tiny) --workdir='$(OUT)'
 
 figures: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/figures)
 figures: setup ## figures of published papers, with published numbers beside ours (OUT=)

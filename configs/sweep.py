@@ -41,6 +41,7 @@ def defaults() -> ConfigDict:
     c.device = "cpu"  # what workers run on: 'cpu', 'gpu' or 'tpu'
     c.workers = 0  # processes side by side; 0: as many as cores (CPU), else 1
     c.retries = 1  # of a model whose process failed
+    c.keep_models = False  # every trial's model too, under models/, as lm.load reads them
     c.chip = ""  # a row of lm/chips.py that the plan is priced on; '': this CPU
     c.mfu = 0.4  # expected share of the chip's peak
     c.price = 0.04  # dollars an hour of a CPU core or, where not 0, of a chip

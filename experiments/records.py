@@ -42,6 +42,11 @@ def record_path(folder: Path, run_id: str) -> Path:
     return folder / "runs" / f"{run_id}.json"
 
 
+def model_path(folder: Path, run_id: str) -> Path:
+    """Where a trial's model is kept, in a sweep that keeps them."""
+    return folder / "models" / run_id
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Writes one record, whole or not at all.
 

@@ -43,7 +43,16 @@ from lm.config import check_same_run, flatten, load, resolve
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "sentencepiece")
 # Fields that change how fast and at what price a sweep runs, not what it finds.
-NOT_RESULT = ("workers", "device", "retries", "chip", "mfu", "price", "base.data.cache")
+NOT_RESULT = (
+    "workers",
+    "device",
+    "retries",
+    "keep_models",
+    "chip",
+    "mfu",
+    "price",
+    "base.data.cache",
+)
 
 
 class Failure(NamedTuple):
@@ -65,9 +74,22 @@ def main() -> int:
 
 def run_sweep(sweep: ConfigDict, folder: Path) -> int:
     """Plans, trains what is missing, fits, draws and reports; returns the exit code."""
+    began = time.monotonic()
+    done, planned = train_sweep(sweep, folder)
+    if done:
+        from experiments.report import finish
+
+        finish(folder, began)
+    if done < planned:
+        missing = planned - done
+        print(f"{missing} of {planned} trials are missing; the same command tries them again")
+    return 1 if done < planned else 0
+
+
+def train_sweep(sweep: ConfigDict, folder: Path) -> tuple[int, int]:
+    """Plans, trains what is missing, writes runs.csv; returns how many trials are done, and are."""
     from lm.train import prepare_data
 
-    began = time.monotonic()
     check_claim(folder, sweep)
     check_plan(sweep)
     data = data_facts(prepare_data(resolve(sweep.base)))
@@ -78,18 +100,11 @@ def run_sweep(sweep: ConfigDict, folder: Path) -> int:
     write_atomic(folder / "plan.json", plan_json(rungs, text, estimate(rungs, sweep, workers)))
     print(text, flush=True)
     failures = execute(rungs, folder, sweep, data, workers)
-    records = write_runs_csv(folder)
+    write_runs_csv(folder)
     for failure in failures:
         print(f"failed: {failure.rung.name}: {failure.reason}", file=sys.stderr)
-    missing = [t for r in rungs for t in r.trials if not record_path(folder, t.run_id).exists()]
-    if records:
-        from experiments.report import finish
-
-        finish(folder, began)
-    if missing:
-        total = sum(len(r.trials) for r in rungs)
-        print(f"{len(missing)} of {total} trials are missing; the same command tries them again")
-    return 1 if missing else 0
+    trials = [t for r in rungs for t in r.trials]
+    return sum(record_path(folder, t.run_id).exists() for t in trials), len(trials)
 
 
 def check_claim(folder: Path, sweep: ConfigDict) -> None:
@@ -111,7 +126,8 @@ def claim(folder: Path, sweep: ConfigDict) -> None:
 
 
 def _decides(sweep: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in flatten(sweep).items() if k not in NOT_RESULT}
+    fields = flatten(sweep).items()
+    return {k: v for k, v in fields if k.removeprefix("sweep.") not in NOT_RESULT}
 
 
 def plan_json(rungs: list[Rung], text: str, cost: Cost) -> str:
@@ -259,7 +275,7 @@ class Driver:
 
     def give(self, worker: Worker, rung: Rung) -> None:
         self.attempts[rung.name] += 1
-        job = Job(rung, str(self.folder), self.facts, self.price)
+        job = Job(rung, str(self.folder), self.facts, self.price, keep=self.sweep.keep_models)
         try:
             worker.start(job)
         except (BrokenPipeError, OSError):

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from data.files import write_atomic
 from data.mixture import as_record
 from experiments.plan import Rung, Trial, at_steps
-from experiments.records import record_path, write_record
-from lm.config import resolve
+from experiments.records import model_path, record_path, write_record
+from lm.config import TOKENIZER, resolve, to_json
 
 if TYPE_CHECKING:
     from lm.state import TrainState
@@ -38,6 +38,7 @@ class Job(NamedTuple):
     facts: dict[str, Any]  # goes into every record: hashes, versions, git commit
     price: float  # dollars an hour
     resolution: int = 0  # steps a point of the recorded curves; 0: by the longest trial
+    keep: bool = False  # each trial's model, in a folder that lm.load reads
 
 
 class Progress(NamedTuple):
@@ -130,7 +131,8 @@ def train_rung(
             trunk.save_if(stopping() or trunk.step < trial.decay_start)
             if stopping():
                 raise Stopped
-        own = make_schedule(at_steps(rung.config, trial.steps), trial.steps)
+        own_config = at_steps(rung.config, trial.steps)
+        own = make_schedule(own_config, trial.steps)
         cooldown: list[float] = []
         clock.start(trunk.step)
         branch = trainer.run(
@@ -141,9 +143,18 @@ def train_rung(
             raise Stopped
         losses = trunk.losses[: trial.decay_start] + cooldown
         evaluation = trainer.evaluate(branch)
+        if job.keep:
+            keep_model(model_path(folder, trial.run_id), trainer, branch, own_config)
         seconds = trunk.take_seconds()
         write_record(folder, make_record(job, trial, trainer, evaluation, losses, seconds))
     trunk.remove()
+
+
+def keep_model(folder: Path, trainer: "Trainer", state: "TrainState", config: ConfigDict) -> None:
+    """Leaves a trained model in a folder as a run of lm.train does, for lm.load."""
+    trainer.prepared.tokenizer.save(folder / TOKENIZER)
+    trainer.save(folder / "checkpoints", state)
+    write_atomic(folder / "config.json", to_json(config))
 
 
 class Trunk:
