@@ -164,6 +164,10 @@ def names(model: Any) -> dict[str, Any]:
     return dict(model.named_parameters())
 
 
+def values(model: Any) -> dict[str, np.ndarray]:
+    return {n: p.detach().numpy().copy() for n, p in names(model).items()}
+
+
 def gradients(model: Any, x: Inputs) -> dict[str, np.ndarray]:
     model.zero_grad()
     forward(model, x)[1].backward()
@@ -200,7 +204,8 @@ def expectations(model: Any, name: str, x: Inputs) -> dict[str, np.ndarray]:
         if name == "bert":
             expected["logits of types"] = forward(model, x, types(x))[0].numpy()
     expected |= {f"gradient.{n}": g for n, g in gradients(model, x).items()}
-    return expected | {"losses": np.array(train(model, x))}
+    expected["losses"] = np.array(train(model, x))
+    return expected | {f"trained.{n}": p for n, p in values(model).items()}
 
 
 def write_golden(name: str, folder: Path) -> None:

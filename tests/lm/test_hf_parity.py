@@ -47,6 +47,7 @@ class Computed(NamedTuple):
     loss: float
     gradients: dict[str, np.ndarray]  # by their names
     losses: list[float]  # before each AdamW step and after the last, as `hf_tiny.train`
+    trained: dict[str, np.ndarray]  # the parameters after them
 
 
 def compute(kind, model, params, x: hf_tiny.Inputs) -> Computed:
@@ -66,16 +67,20 @@ def compute(kind, model, params, x: hf_tiny.Inputs) -> Computed:
         params = jax.tree.map(lambda p, u: p - hf_tiny.RATE * u, params, updates)
         return params, state, sums.loss / sums.weight, grads, logits
 
-    params, state, loss, grads, logits = step(params, optimizer.init(params))
-    losses = [float(loss)]
-    for _ in range(hf_tiny.STEPS):
-        params, state, later, _, _ = step(params, state)
-        losses.append(float(later))
-    return Computed(np.asarray(logits), float(loss), as_theirs(kind, model, grads), losses)
+    state = optimizer.init(params)
+    states = []
+    for _ in range(hf_tiny.STEPS + 1):
+        states.append((params, *step(params, state)))
+        params, state = states[-1][1:3]
+    _, _, _, loss, grads, logits = states[0]
+    losses = [float(s[3]) for s in states]
+    trained = as_theirs(kind, model, states[-1][0])
+    gradients = as_theirs(kind, model, grads)
+    return Computed(np.asarray(logits), float(loss), gradients, losses, trained)
 
 
-def as_theirs(kind, model, grads) -> dict[str, np.ndarray]:
-    flat = {k: np.asarray(v) for k, v in hf_weights.flat(grads).items()}
+def as_theirs(kind, model, tree) -> dict[str, np.ndarray]:
+    flat = {k: np.asarray(v) for k, v in hf_weights.flat(tree).items()}
     return hf_weights.to_theirs(kind, model, flat)
 
 
@@ -88,14 +93,30 @@ def assert_same_gradients(got: dict, want: dict) -> None:
     assert apart <= TOLERANCE * norm
 
 
+def assert_same_parameters(kind, model, start, got: dict, want: dict) -> None:
+    """Each parameter after ten steps; and all have moved."""
+    got, want = (hf_weights.to_ours(kind, model, tensors) for tensors in (got, want))
+    assert set(got) == set(want) == set(start)
+    for path, p in want.items():
+        if path.endswith("k_bias"):  # no softmax depends on it: Adam makes steps of its rounding
+            continue
+        assert np.abs(p - start[path]).max() > hf_tiny.RATE
+        np.testing.assert_allclose(got[path], p, atol=TOLERANCE, err_msg=path)
+
+
 def check(folder, name: str, x: hf_tiny.Inputs, expected: dict) -> None:
     """A folder's model computes what is expected of a batch."""
     kind, model, params = load(folder)
     got, real = compute(kind, model, params, x), x.mask > 0
     np.testing.assert_allclose(got.logits[real], expected["logits"][real], atol=TOLERANCE)
     np.testing.assert_allclose(got.loss, expected["loss"], atol=TOLERANCE)
-    want = {n.removeprefix("gradient."): g for n, g in expected.items() if "gradient." in n}
-    assert_same_gradients(got.gradients, want)
+    gradients, trained = (
+        {n.removeprefix(kind): x for n, x in expected.items() if n.startswith(kind)}
+        for kind in ("gradient.", "trained.")
+    )
+    assert_same_gradients(got.gradients, gradients)
+    start = {path: np.asarray(x) for path, x in hf_weights.flat(params).items()}
+    assert_same_parameters(kind, model, start, got.trained, trained)
     np.testing.assert_allclose(got.losses, expected["losses"], atol=TOLERANCE)
     assert expected["losses"][0] - expected["losses"][-1] > 0.1  # it did learn something
     if "logits of types" in expected:
