@@ -2,8 +2,9 @@
 
     python -m lm.train --config=configs/gpt.py:tiny --workdir=out/tiny
 
-`tiny` (0.2M parameters) is for a laptop; `124m` has GPT-2's shape, `7b` and `70b` Llama 2's.
-`ladder-WIDTHxLAYERS` (for example `ladder-96x4`) is a rung of the sweeps' ladder.
+`tiny` (0.2M parameters) is for a laptop; `124m` has GPT-2's shape, `7b` and `70b` Llama 2's,
+`llama3-8b` to `llama3.1-70b` Llama 3's. `ladder-WIDTHxLAYERS` (for example `ladder-96x4`) is a rung
+of the sweeps' ladder.
 """
 
 from ml_collections import ConfigDict
@@ -16,10 +17,13 @@ LLAMA = {
     "7b": (32, 4096, 32, 32, 11008),  # Llama 2 7B
     "70b": (80, 8192, 64, 8, 28672),  # Llama 2 70B
 }
+# Llama 3 (Grattafiori et al. 2024); 3.1 has the same shape and reads 16 times as far.
+LLAMA3 = {"8b": (32, 4096, 32, 8, 14336), "70b": LLAMA["70b"]}
+LLAMA3_NAMES = [f"llama3{revision}-{size}" for revision in ("", ".1") for size in LLAMA3]
 
 
 def get_config(arg: str = "tiny") -> ConfigDict:
-    """The config of a preset: 'tiny', '124m', '1b', '7b', '70b' or 'ladder-WIDTHxLAYERS'."""
+    """The config of a preset: 'tiny', 'ladder-WIDTHxLAYERS' or one of the published sizes."""
     c = base()
     if arg in ("", "tiny"):
         return c
@@ -27,10 +31,12 @@ def get_config(arg: str = "tiny") -> ConfigDict:
         return gpt2(c)
     if arg in LLAMA:
         return llama(c, *LLAMA[arg])
+    if arg in LLAMA3_NAMES:
+        return llama3(c, *arg.removeprefix("llama").split("-"))
     if arg.startswith("ladder-"):
         width, layers = (int(part) for part in arg.removeprefix("ladder-").split("x"))
         return rung(c, width, layers)
-    names = ", ".join(["tiny", "124m", *LLAMA, "ladder-WIDTHxLAYERS"])
+    names = ", ".join(["tiny", "124m", *LLAMA, *LLAMA3_NAMES, "ladder-WIDTHxLAYERS"])
     raise ValueError(f"configs/gpt.py has no preset {arg!r}; it has {names}")
 
 
@@ -63,6 +69,22 @@ def llama(
     c.model.update(norm_eps=1e-5, scan=True, remat="full")
     c.data.vocab_size = 32_000
     return at_scale(c, steps=500_000, batch_size=1024, seq_len=4096, learning_rate=3e-4)
+
+
+def llama3(c: ConfigDict, revision: str, size: str) -> ConfigDict:
+    """Llama 3: 128,256 ids, rotary base 500,000, 8192 tokens; 3.1: frequencies scaled for 131,072.
+
+    The released models' values; the rate is the paper's for the size (table 3).
+    """
+    c = llama(c, *LLAMA3[size])
+    c.data.vocab_size = 128_256
+    c.model.rope_theta = 500_000.0
+    c.batch_size, c.seq_len = 512, 8192
+    c.learning_rate = {"8b": 3e-4, "70b": 1.5e-4}[size]
+    if revision == "3.1":
+        c.model.update(rope_factor=8.0, rope_low_freq=1.0, rope_high_freq=4.0, rope_original=8192)
+        c.model.max_positions = 131_072
+    return c
 
 
 def at_scale(

@@ -59,6 +59,7 @@ def prepare(
     limit_bytes: float | None = None,
     valid_share: float = 0.025,
     by_kind: bool = False,
+    tokenizer: Tokenizer | None = None,
     workers: int | None = None,
     log: Callable[[str], None] = print,
 ) -> Prepared:
@@ -70,6 +71,7 @@ def prepare(
       limit_bytes: keep a subset of about this much text, the same share of each kind.
       valid_share: of each kind's text, for validation, where the data name no split.
       by_kind: store the documents for training sorted by kind, as mixtures need them.
+      tokenizer: to use instead of training one; vocab_size and model_type do not count then.
       workers: processes; by default one a CPU. They do not change the result.
       log: gets one line that sums up the corpus.
 
@@ -86,8 +88,12 @@ def prepare(
         "sentencepiece": sentencepiece.__version__,
         "version": VERSION,
     }
-    if by_kind:  # otherwise left out, so that it leaves other stores' names alone
+    # Left out where not asked for, so that they leave other stores' names alone.
+    if by_kind:
         settings["by_kind"] = True
+    if tokenizer:
+        settings |= {"vocab_size": tokenizer.vocab_size, "model_type": ""}
+        settings["tokenizer"] = hash_bytes(tokenizer.model)
     key = hash_bytes(json.dumps(settings, sort_keys=True).encode())[:16]
     folder = Path(cache) / f"corpus-{key}"
     if not folder.exists():
@@ -96,7 +102,7 @@ def prepare(
                 if alone:
                     _drop_leftovers(folder)
                 with atomic_dir(folder) as building:
-                    _build(building, path, settings, workers)
+                    _build(building, path, settings, tokenizer, workers)
     prepared = Prepared(
         Tokenizer.load(folder / MODEL),
         Store.open(folder / "train"),
@@ -107,7 +113,13 @@ def prepare(
     return prepared
 
 
-def _build(folder: Path, path: str, settings: dict[str, Any], workers: int | None) -> None:
+def _build(
+    folder: Path,
+    path: str,
+    settings: dict[str, Any],
+    tokenizer: Tokenizer | None,
+    workers: int | None,
+) -> None:
     limit, share = settings["limit_bytes"], settings["valid_share"]
     cuts = split.cuts(source.read(path), limit) if limit else None
 
@@ -128,7 +140,7 @@ def _build(folder: Path, path: str, settings: dict[str, Any], workers: int | Non
             f"{path or 'the corpus'}: all of its documents validate, none trains; "
             "give more documents (a lone one cannot be split)"
         )
-    tokenizer = train(
+    tokenizer = tokenizer or train(
         sample(texts(False), SAMPLE_BYTES), settings["vocab_size"], settings["model_type"]
     )
     tokenizer.save(folder / MODEL)

@@ -4,6 +4,7 @@ A config is an ml_collections ConfigDict built by one file of `configs/`.
 """
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -57,11 +58,13 @@ def print_help(usage: str, extra: dict[str, tuple[Any, str]]) -> None:
 
 
 def read_config(source: str) -> ConfigDict:
-    """The config that `FILE[:ARG]` names.
+    """The config that `FILE[:ARG]` names; FILE may be a run's own config.json.
 
     Raises:
       UserError: no such file or preset, or no get_config in it.
     """
+    if source.endswith(".json"):
+        return read_json(Path(source))
     path, _, arg = source.partition(":")
     if not Path(path).is_file():
         files = ", ".join(sorted(str(p) for p in Path("configs").glob("[a-z]*.py")))
@@ -81,6 +84,25 @@ def read_config(source: str) -> ConfigDict:
         return get_config(arg) if arg else get_config()
     except ValueError as e:
         raise UserError(f"--config: {e}") from e
+
+
+def read_json(path: Path) -> ConfigDict:
+    """The config that a run has saved.
+
+    Raises:
+      UserError: there is no such file, or it is not one JSON object.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is not there: give a run's folder, as lm.train or lm.hf makes it"
+        ) from None
+    except ValueError as e:
+        raise UserError(f"{path} is not readable JSON ({e})") from e
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return ConfigDict(content)
 
 
 def check_fields(config: ConfigDict, overrides: Sequence[str]) -> None:

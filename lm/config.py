@@ -95,8 +95,11 @@ NOT_RESULT = (
     "train.loss_chunk",
     "train.keep_checkpoints",
 )
+# Fields beside the model's that an imported model has to keep.
+KEPT = ("optim.base_width", "data.vocab_size")
 
 TOKENIZER = "tokenizer.model"  # the tokenizer of a run, in its folder
+IMPORTED = "imported.json"  # says where the weights came from that a run started with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +283,9 @@ def result_fields(c: ConfigDict) -> dict[str, Any]:
 def claim_workdir(workdir: Path, c: ConfigDict) -> None:
     """Writes config.json into a new workdir, or checks that an old one belongs to the same run.
 
+    A model that was imported and has not been trained yet takes any settings that leave it as it
+    is.
+
     Raises:
       UserError: the folder holds a run of another config (says which fields differ).
     """
@@ -291,11 +297,27 @@ def claim_workdir(workdir: Path, c: ConfigDict) -> None:
             old = ConfigDict(json.loads(path.read_text()))
         except ValueError as e:
             raise UserError(f"{path} is not readable JSON ({e}): remove it or the folder") from e
-        check_same_run(path, result_fields(old), result_fields(c))
+        there, here = result_fields(old), result_fields(c)
+        if _is_untrained_import(workdir):
+            there, here = (
+                {k: v for k, v in fields.items() if k.startswith("model.") or k in KEPT}
+                for fields in (there, here)
+            )
+        check_same_run(path, there, here, f"the run's own --config={path}")
     write_atomic(path, to_json(c))
 
 
-def check_same_run(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def _is_untrained_import(workdir: Path) -> bool:
+    steps = {p.name for p in workdir.glob("checkpoints/*") if p.name.isdigit()}
+    return (workdir / IMPORTED).exists() and steps == {"0"}
+
+
+def check_same_run(
+    path: Path,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    remedy: str = "the config that the run was started with",
+) -> None:
     """Raises UserError naming up to four fields in which two runs' fields differ."""
     differs = [
         f"{k}: {old.get(k)} there, {new.get(k)} here"
@@ -306,5 +328,5 @@ def check_same_run(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None
         more = f" and {len(differs) - 4} more" if len(differs) > 4 else ""
         raise UserError(
             f"{path} belongs to another run ({'; '.join(differs[:4])}{more}): "
-            "use another --workdir, or the config that the run was started with"
+            f"use another --workdir, or {remedy}"
         )

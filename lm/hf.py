@@ -25,7 +25,7 @@ from data.errors import Parser, UserError, run
 from data.files import atomic_dir, human_bytes, write_atomic
 from data.tokenizer import Tokenizer
 from lm import hf_config, hf_tokenizer, hf_weights
-from lm.config import TOKENIZER, ModelConfig, model_config, read_config, resolve, to_json
+from lm.config import IMPORTED, TOKENIZER, ModelConfig, model_config, read_config, resolve, to_json
 from lm.params import Model, build, count, stack_layers, unstack_layers
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -122,6 +122,8 @@ def import_model(folder: Path, workdir: Path) -> str:
     _save(workdir, config, model, params)
     if tokenizer:
         tokenizer.save(workdir / TOKENIZER)
+    origin = {"model": str(folder), "model_type": kind}
+    write_atomic(workdir / IMPORTED, json.dumps(origin, indent=1) + "\n")
     write_atomic(workdir / "config.json", to_json(config))
     return f"{workdir}: {kind}, {count(params):,} parameters, at step 0; {said}"
 

@@ -32,7 +32,7 @@ from data import mixture
 from data.batch import Batch, Batches, eval_batches, prefetch
 from data.errors import UserError, run
 from data.files import hash_bytes, only_writer
-from data.prepare import Prepared, prepare
+from data.prepare import Prepared
 from lm import distributed
 from lm import mesh as meshes
 from lm import params as parameters
@@ -45,6 +45,8 @@ from lm.config import (
     resolve,
     to_json,
 )
+from lm.corpus import imported_tokenizer, mixture_of
+from lm.corpus import prepare_data as prepare_data
 from lm.goodput import Stopwatch
 from lm.log import Interrupted, RunLog
 from lm.loss import LossSums, loss_and_gradients, loss_sums
@@ -85,27 +87,6 @@ class NonFiniteError(UserError):
             f"loss or gradient not finite at step {step} (examples {examples}): the last "
             "checkpoint before it is kept; lower learning_rate, or set train.on_nonfinite=skip"
         )
-
-
-def prepare_data(config: ConfigDict, log: Callable[[str], None] = print) -> Prepared:
-    """Tokenizer and token stores of a resolved config; cached, so a second call costs little."""
-    d = config.data
-    return prepare(
-        d.path,
-        vocab_size=d.vocab_size,
-        model_type=d.model_type,
-        cache=d.cache,
-        limit_bytes=int(d.limit_mb * 1e6) or None,
-        valid_share=d.valid_share,
-        by_kind=bool(d.mixture),
-        log=log,
-    )
-
-
-def mixture_of(config: ConfigDict, prepared: Prepared) -> list[mixture.Source] | None:
-    """The weighted sources of a resolved config; None where it asks for no mixture."""
-    d = config.data
-    return mixture.sources(prepared.train, d.mixture, d.temperature) if d.mixture else None
 
 
 class Trainer:
@@ -350,6 +331,7 @@ def train(
 ) -> Evaluation | None:
     """Trains a config in a folder to its end, from its last checkpoint if there is one.
 
+    A folder that `lm.hf` has imported a model into is such a one: at step 0, with its tokenizer.
     `prepared` stands for the data that the config names, `first` gives the state at step 0. With
     `profile`, a few calls of the step are traced into the folder's profile/.
 
@@ -361,7 +343,9 @@ def train(
     """
     workdir, began = Path(workdir), time.time()
     config = resolve(config)
-    data = prepared or distributed.together(lambda: prepare_data(config, log=distributed.say))
+    data = prepared or distributed.together(
+        lambda: prepare_data(config, distributed.say, imported_tokenizer(workdir))
+    )
     distributed.check_equal("the data", data.hash)
     distributed.check_equal("the config", hash_bytes(to_json(config).encode()))
     trainer = distributed.together(lambda: Trainer(config, data))

@@ -9,19 +9,32 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from configs import bert, gpt, t5
 from data.errors import UserError
+from data.objectives import Windows
 from data.tokenizer import train
 from lm import hf, hf_config, hf_tokenizer, hf_weights
 from lm import params as P
 from lm.checkpoint import Checkpoints
 from lm.config import model_config, read_config, resolve
+from lm.load import load as load_run
+from lm.loss import loss_sums
+from lm.train import Trainer, prepare_data
+from lm.train import train as train_run
 from tests.lm import hf_tiny
 
 FAMILIES = list(hf_tiny.MODELS)
-PRESETS = [(gpt, "tiny"), (gpt, "124m"), (gpt, "70b"), (bert, "tiny"), (bert, "base")]
+PRESETS = [
+    (gpt, "tiny"),
+    (gpt, "124m"),
+    (gpt, "70b"),
+    (gpt, "llama3.1-8b"),
+    (bert, "tiny"),
+    (bert, "base"),
+]
 PRESETS += [(bert, "modern-large"), (t5, "tiny"), (t5, "small"), (t5, "v1.1-xxl")]
 
 
@@ -233,6 +246,87 @@ def test_a_tokenizer_of_another_kind_is_said(tmp_path):
     assert "is not of our kind" in hf.import_model(folder, tmp_path / "a")
     (folder / "tokenizer.model").write_bytes(b"something else")
     assert "has another layout of ids" in hf.import_model(folder, tmp_path / "b")
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """What compiles for eight devices takes far longer than for one."""
+    one = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: one)
+
+
+def small(preset: str, text, cache) -> ConfigDict:
+    """A config that trains in a moment."""
+    c = read_config(str(hf.CONFIGS / preset))
+    c.steps, c.batch_size, c.seq_len = 16, 8, 32
+    c.data.update(path=str(text), cache=str(cache), vocab_size=320, valid_share=0.1)
+    c.train.update(eval_every=0)
+    return c
+
+
+def test_an_imported_run_trains_on(text, tmp_path, one_device):
+    """It starts as good as the run that was exported and keeps its tokenizer."""
+    c = small("gpt.py:ladder-16x1", text, tmp_path / "cache")
+    before = train_run(c, tmp_path / "run")
+    hf.export_model(tmp_path / "run", tmp_path / "out")
+    mine = tmp_path / "mine"
+    hf.import_model(tmp_path / "out", mine)
+
+    def settings(steps: int) -> ConfigDict:
+        own = read_config(str(mine / "config.json"))
+        own.update(steps=steps, batch_size=8, seq_len=32, learning_rate=4e-3)
+        own.data.update(path=str(text), cache=str(tmp_path / "cache"), valid_share=0.1)
+        own.optim.schedule = "constant"
+        own.train.update(eval_every=0)
+        return own
+
+    wrong = settings(16)
+    wrong.model.update(layers=2)
+    with pytest.raises(UserError, match="model.layers: 1 there, 2 here.*--config=.*config.json"):
+        train_run(wrong, mine)
+    loaded = Trainer(resolve(settings(1)), prepare_data(resolve(c), log=str), jax.devices()[:1])
+    start = loaded.evaluate(loaded.restore(mine / "checkpoints"), tokens=0)
+    assert start.loss == pytest.approx(before.loss, abs=1e-6)
+    after = train_run(settings(48), mine)
+    assert after.loss < before.loss - 0.1
+    tokenizers = [(folder / "tokenizer.model").read_bytes() for folder in (tmp_path / "run", mine)]
+    assert tokenizers[0] == tokenizers[1]
+    with pytest.raises(UserError, match="belongs to another run .steps: 48 there, 64 here"):
+        train_run(settings(64), mine)
+
+
+def test_without_a_tokenizer_nothing_trains_on(text, tmp_path):
+    hf.import_model(hf_tiny.GOLDEN / "llama", tmp_path / "run")
+    with pytest.raises(UserError, match="imported without a tokenizer: it cannot be trained"):
+        train_run(read_config(str(tmp_path / "run" / "config.json")), tmp_path / "run")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "preset", ["gpt.py:ladder-16x1", "bert.py:ladder-16x2", "t5.py:ladder-16x1"]
+)
+def test_transformers_scores_an_exported_run_with_its_loss(preset, text, tmp_path, one_device):
+    """Train, export, load with transformers, and ask both for the loss of the same batch."""
+    import torch
+    import transformers
+
+    c = small(preset, text, tmp_path / "cache")
+    train_run(c, tmp_path / "run")
+    hf.export_model(tmp_path / "run", tmp_path / "out")
+    ours = load_run(tmp_path / "run")
+    words = ours.tokenizer.encode(read_text())[: 5 * ours.objective.raw_length]
+    tokens = np.reshape(words, (5, -1))
+    batch = ours.objective.transform(Windows(tokens, None, np.arange(5), 0))
+    if ours.arch == "decoder":  # transformers shifts the inputs themselves
+        batch.weights[:, -1] = 0
+    sums = loss_sums(ours.model, ours.params, batch)
+    described = json.loads((tmp_path / "out" / "config.json").read_text())
+    theirs = getattr(transformers, described["architectures"][0]).from_pretrained(tmp_path / "out")
+    x = hf_tiny.Inputs(batch.inputs, batch.segments, batch.targets, batch.weights)
+    x = x._replace(enc_ids=batch.enc_inputs, enc_mask=batch.enc_segments)
+    with torch.no_grad():
+        _, loss = hf_tiny.forward(theirs.eval(), x)
+    np.testing.assert_allclose(float(sums.loss / sums.weight), float(loss), atol=1e-4)
 
 
 def strings(seed: int, count: int, words: str) -> list[str]:
