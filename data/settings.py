@@ -64,7 +64,7 @@ def read_config(source: str) -> ConfigDict:
       UserError: no such file or preset, or no get_config in it.
     """
     if source.endswith(".json"):
-        return read_json(Path(source))
+        return ConfigDict(read_json(Path(source)))
     path, _, arg = source.partition(":")
     if not Path(path).is_file():
         files = ", ".join(sorted(str(p) for p in Path("configs").glob("[a-z]*.py")))
@@ -86,8 +86,8 @@ def read_config(source: str) -> ConfigDict:
         raise UserError(f"--config: {e}") from e
 
 
-def read_json(path: Path) -> ConfigDict:
-    """The config that a run has saved.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file, such as the config that a run has saved.
 
     Raises:
       UserError: there is no such file, or it is not one JSON object.
@@ -96,13 +96,13 @@ def read_json(path: Path) -> ConfigDict:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{path} is not there: give a run's folder, as lm.train or lm.hf makes it"
+            f"{path} is not there: give the folder of a run or a model, which has one"
         ) from None
     except ValueError as e:
         raise UserError(f"{path} is not readable JSON ({e})") from e
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object")
-    return ConfigDict(content)
+    return content
 
 
 def check_fields(config: ConfigDict, overrides: Sequence[str]) -> None:

@@ -50,10 +50,15 @@ class Probe(NamedTuple):
     greedy: float  # share of windows in which every token is the model's first choice
 
 
+def settings(c: ConfigDict, objective: str) -> ConfigDict:
+    """What all three share; only the objective, and with it the stacks, differ."""
+    c.objective = objective
+    return c
+
+
 def run_config(objective: str, compute: float) -> ConfigDict:
     """A small model of an objective, with the steps that its compute allows."""
-    c = gpt.rung(gpt.get_config("tiny"), 48, 2)
-    c.objective, c.batch_size = objective, 8
+    c = settings(gpt.rung(sweeps.defaults().base, 48, 2), objective)
     c.train.update(eval_every=0, log_every=20, eval_tokens=100_000)
     c.checkpoint_every = 200
     per_token, tokens = sizes(resolve(c))
@@ -64,7 +69,7 @@ def run_config(objective: str, compute: float) -> ConfigDict:
 def sweep_config(objective: str) -> ConfigDict:
     """The sweep of an objective: nine cells, one word apart from the others'."""
     c = sweeps.defaults()
-    c.base.objective = objective
+    settings(c.base, objective)
     c.base.train.eval_tokens = 50_000
     c.ladder, c.budgets = LADDER, BUDGETS
     c.tokens_per_parameter = (0.1, 1000.0)
@@ -75,14 +80,15 @@ def sweep_config(objective: str) -> ConfigDict:
 def requests(store: Store, before: int, target: int, after: int, count: int) -> list[Request]:
     """Windows spread evenly over a text, none across an end of text."""
     length = before + target + after
-    found: list[Request] = []
-    for start in np.linspace(0, len(store) - length - 1, 4 * count).astype(int):
-        ids = store.tokens[start : start + length].tolist()
-        if EOT not in ids and len(found) < count:
-            cut = before + target
-            found.append(Request(ids[:before], ids[before:cut], ids[cut:]))
-    if not found:
+    starts = np.linspace(0, len(store) - length, 4 * count).astype(int)
+    whole = [start for start in starts if EOT not in store.tokens[start : start + length]]
+    if not whole:
         raise UserError("the validation text has no document long enough for a probe")
+    found = []
+    for i in np.unique(np.linspace(0, len(whole) - 1, count).astype(int)):
+        ids = store.tokens[whole[i] : whole[i] + length].tolist()
+        cut = before + target
+        found.append(Request(ids[:before], ids[before:cut], ids[cut:]))
     return found
 
 

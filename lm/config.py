@@ -19,6 +19,7 @@ from data.settings import check_fields as check_fields
 from data.settings import flatten as flatten
 from data.settings import load as load
 from data.settings import read_config as read_config
+from data.settings import read_json
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
 # What each objective trains; the first is what model.arch='' means.
@@ -163,6 +164,18 @@ class ModelConfig:
     def is_local(self, layer: int) -> bool:
         """Whether a layer sees its window only."""
         return bool(self.global_every and layer % self.global_every)
+
+
+def read_run_config(workdir: Path) -> ConfigDict:
+    """The config of a run's folder, as it was saved.
+
+    Raises:
+      UserError: it is not there, not readable, or not of a run of lm.train.
+    """
+    config = ConfigDict(read_json(workdir / "config.json"))
+    if not {"model", "objective", "optim", "data"} <= set(config):
+        raise UserError(f"{workdir / 'config.json'} is not of a run of lm.train")
+    return config
 
 
 def get(config: ConfigDict, path: str) -> Any:

@@ -146,7 +146,7 @@ def read_task(name: str, limit: int = 0) -> list[dict]:
     """The items of a task that comes with the code, or of a .jsonl file; the first `limit`.
 
     Raises:
-      UserError: there is no such task or file, or it is not one JSON object a line.
+      UserError: there is no such task or file, or a line is no item; says which.
     """
     path = FOLDER / f"{name}.jsonl" if name in TASKS else Path(name)
     if name not in TASKS and path.suffix != ".jsonl":
@@ -155,20 +155,41 @@ def read_task(name: str, limit: int = 0) -> list[dict]:
             f"no task {name!r}; there are {known}, or a .jsonl file{suggest(name, TASKS)}"
         )
     try:
-        items = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        lines = path.read_text("utf-8").splitlines()
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from e
-    except ValueError as e:
-        raise UserError(f"{path}: not one JSON object a line ({e})") from e
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 ({e})") from e
+    items = [_item(path, i, line) for i, line in enumerate(lines, 1) if line.strip()]
     if not items:
         raise UserError(f"{path}: there are no items in it")
     _kind(path, items)
     return items[:limit] if limit else items
 
 
+def _item(path: Path, number: int, line: str) -> dict:
+    """One line of a task's file, checked."""
+    try:
+        item = json.loads(line)
+    except ValueError as e:
+        raise UserError(f"{path}: line {number} is not a JSON object ({e})") from e
+    if not isinstance(item, dict):
+        raise UserError(f"{path}: line {number} is not a JSON object")
+    for name in ("good", "bad", "query", "prefix", "target"):
+        value = item.get(name, "?")
+        if not isinstance(value, str) or not (value or name in ("query", "prefix")):
+            raise UserError(f"{path}: line {number}: {name!r} must be a text that is not empty")
+    choices, gold = item.get("choices", ["?"]), item.get("gold", 0)
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, str) for c in choices):
+        raise UserError(f"{path}: line {number}: 'choices' must be a list of texts")
+    if type(gold) is not int or not 0 <= gold < len(choices):
+        raise UserError(f"{path}: line {number}: 'gold' must be the number of a choice, from 0 on")
+    return item
+
+
 def _kind(path: Any, items: list[dict]) -> Callable[[Run, list[dict]], TaskScore]:
     for fields, scorer in KINDS.items():
-        if all(isinstance(item, dict) and set(fields) <= item.keys() for item in items):
+        if all(set(fields) <= item.keys() for item in items):
             return scorer
     kinds = "; ".join(" and ".join(fields) for fields in KINDS)
     raise UserError(f"{path}: items of a task need the fields {kinds}")
@@ -219,6 +240,8 @@ def main() -> None:
     flags = parser.parse_args()
     if not flags.text and not flags.tasks:
         raise UserError("nothing to score: give --text=FILE, --tasks=NAMES or both")
+    if flags.limit < 0:
+        raise UserError(f"--limit={flags.limit} must not be negative; 0 is all items")
     names = list(TASKS) if flags.tasks == "all" else [n for n in flags.tasks.split(",") if n]
     for name in names:
         read_task(name)

@@ -9,6 +9,7 @@ number for an encoder-decoder. Prompts are continued together; writing ends at e
 """
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the sampling (%(default)s)")
     parser.add_argument("--json", help="also write what was generated to this file")
     flags = parser.parse_args()
-    if flags.temperature < 0 or flags.top_k < 0 or not 0 < flags.top_p <= 1:
-        raise UserError("--temperature and --top-k must not be negative, --top-p from 0 to 1")
+    check_sampling(flags.temperature, flags.top_k, flags.top_p, flags.seed)
     prompts = flags.prompt + (_lines(Path(flags.file)) if flags.file else [])
     if not prompts:
         raise UserError("nothing to go on from: give --prompt=TEXT or --file=PROMPTS")
@@ -169,6 +169,18 @@ def main() -> None:
         result = {"prompts": prompts, "texts": texts, "ids": written} | cost
     if flags.json:
         write_atomic(flags.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float, seed: int) -> None:
+    """Raises UserError for what no token can be drawn by."""
+    if not 0 <= temperature < math.inf:
+        raise UserError(f"--temperature={temperature:g} must be a number from 0 on")
+    if top_k < 0:
+        raise UserError(f"--top-k={top_k} must not be negative; 0 is all tokens")
+    if not 0 < top_p <= 1:
+        raise UserError(f"--top-p={top_p:g} must be above 0 and at most 1")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed={seed} must be from 0 to {2**31 - 1}")
 
 
 def _lines(path: Path) -> list[str]:

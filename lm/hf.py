@@ -23,9 +23,19 @@ from ml_collections import ConfigDict
 
 from data.errors import Parser, UserError, run
 from data.files import atomic_dir, human_bytes, write_atomic
+from data.settings import read_json
 from data.tokenizer import Tokenizer
 from lm import hf_config, hf_tokenizer, hf_weights
-from lm.config import IMPORTED, TOKENIZER, ModelConfig, model_config, read_config, resolve, to_json
+from lm.config import (
+    IMPORTED,
+    TOKENIZER,
+    ModelConfig,
+    model_config,
+    read_config,
+    read_run_config,
+    resolve,
+    to_json,
+)
 from lm.params import Model, build, count, stack_layers, unstack_layers
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -40,7 +50,7 @@ def read_model(folder: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray]
     Raises:
       UserError: it cannot be read, or is of a kind that is not supported.
     """
-    kind, fields = hf_config.read(_read_json(folder / "config.json"))
+    kind, fields = hf_config.read(read_json(folder / "config.json"))
     tensors = read_tensors(folder)
     if kind == "t5":  # transformers unties the head where a checkpoint has another one
         head, table = (tensors.get(f"{name}.weight") for name in ("lm_head", "shared"))
@@ -67,7 +77,7 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
 
     files = [WEIGHTS]
     if (folder / INDEX).is_file():
-        listed = _read_json(folder / INDEX).get("weight_map")
+        listed = read_json(folder / INDEX).get("weight_map")
         if not isinstance(listed, dict) or not all(isinstance(f, str) for f in listed.values()):
             raise UserError(f"{folder / INDEX}: no weight_map, so not an index of weights")
         files = sorted(set(listed.values()))
@@ -92,18 +102,6 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
                 f"{folder / name} is not a safetensors file that can be read ({e})"
             ) from e
     return tensors
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there: is this the folder of a model?") from None
-    except ValueError as e:
-        raise UserError(f"{path} is not readable JSON ({e})") from e
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return content
 
 
 def import_model(folder: Path, workdir: Path) -> str:
@@ -179,9 +177,7 @@ def export_model(workdir: Path, out: Path, dtype: str = "float32") -> str:
 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
-    config = ConfigDict(_read_json(workdir / "config.json"))
-    if not {"model", "objective", "optim", "data"} <= set(config):
-        raise UserError(f"{workdir / 'config.json'} is not of a run of lm.train")
+    config = read_run_config(workdir)
     config.model.update(scan=False)
     c = model_config(resolve(config))
     described = hf_config.write(c)

@@ -42,7 +42,7 @@ def read(h: Json) -> tuple[str, Json]:
       UserError: a type or an option that is not supported, or a field that is missing.
     """
     kind = h.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
             f"config.json: model_type={kind!r} is not supported; there are "
             f"{', '.join(FAMILIES)}{suggest(str(kind), FAMILIES)}"
@@ -51,9 +51,29 @@ def read(h: Json) -> tuple[str, Json]:
         fields = FAMILIES[kind].read(h)
     except KeyError as e:
         raise UserError(f"config.json: a {kind} model needs {e.args[0]!r}, which is missing") from e
-    except TypeError as e:
+    except (TypeError, AttributeError, ValueError, ZeroDivisionError) as e:
         raise UserError(f"config.json: a value of the wrong kind ({e})") from e
+    unused = () if fields["arch"] == "encoder-decoder" else ("enc_layers",)
+    for field in dataclasses.fields(ModelConfig):
+        asked = field.name in fields and field.name not in unused
+        if asked and not _can_be(field, fields[field.name]):
+            raise UserError(
+                f"config.json: a {kind} model with {field.name} {fields[field.name]!r} cannot be"
+            )
     return kind, fields
+
+
+MAY_BE_0 = ("types", "global_every")
+LARGEST = 10**8  # of any size: what is beyond is a mistake
+
+
+def _can_be(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a value is of its field's kind, and a size that something can have."""
+    if field.type is int:
+        return type(value) is int and int(field.name not in MAY_BE_0) <= value < LARGEST
+    if field.type is float:
+        return type(value) in (int, float) and 0 <= value < float("inf")
+    return isinstance(value, field.type)  # type: ignore[arg-type]
 
 
 def write(c: ModelConfig) -> Json:

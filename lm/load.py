@@ -1,6 +1,5 @@
 """A trained run, ready to be asked: its config, tokenizer, model and parameters."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from data.tokenizer import EOT, PAD, Tokenizer
 from lm import mesh as meshes
 from lm import params as parameters
 from lm.checkpoint import Checkpoints
-from lm.config import TOKENIZER, model_config, resolve
+from lm.config import TOKENIZER, model_config, read_run_config, resolve
 from lm.objective import make_objective
 from lm.state import restore_state
 
@@ -67,14 +66,7 @@ def read_run(workdir: str | Path) -> tuple[ConfigDict, Tokenizer]:
       UserError: it is no run's folder, has no checkpoint yet, or no tokenizer.
     """
     workdir = Path(workdir)
-    try:
-        config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    except FileNotFoundError:
-        raise UserError(
-            f"{workdir}/config.json is not there: give the --workdir of a run of lm.train"
-        ) from None
-    except ValueError as e:
-        raise UserError(f"{workdir}/config.json is not readable JSON ({e})") from e
+    config = read_run_config(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoints yet: train it first (python -m lm.train)")
     if not (workdir / TOKENIZER).is_file():

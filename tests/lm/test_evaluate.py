@@ -13,7 +13,7 @@ from data.errors import UserError
 from data.tokenizer import EOT, MASK, PAD, train
 from lm import evaluate, generate
 from lm import params as P
-from lm.config import model_config, resolve
+from lm.config import model_config, resolve, to_json
 from lm.load import Run, load
 from lm.objective import make_objective
 from lm.score import Request, Score, score
@@ -133,19 +133,51 @@ def test_the_tasks_that_come_with_the_code_are_whole():
         (evaluate, ["--workdir=x", "--tasks=blimp"], "x/config.json is not there"),
         (generate, ["--workdir=x"], "nothing to go on from"),
         (generate, ["--workdir=x", "--file=none.txt"], "none.txt cannot be read"),
-        (generate, ["--workdir=x", "--prompt=a", "--top-p=0"], "--top-p from 0 to 1"),
+        (evaluate, ["--workdir=x", "--tasks=blimp", "--limit=-1"], "--limit=-1 must not be"),
+        (evaluate, ["--workdir=bad", "--tasks=blimp"], "bad/config.json is not of a run"),
+        (generate, ["--workdir=x", "--prompt=a", "--top-p=0"], "--top-p=0 must be above 0"),
+        (generate, ["--workdir=x", "--prompt=a", "--top-p=2"], "--top-p=2 must be above 0"),
+        (generate, ["--workdir=x", "--prompt=a", "--top-k=-1"], "--top-k=-1 must not be"),
+        (generate, ["--workdir=x", "--prompt=a", "--temperature=-1"], "--temperature=-1 must be"),
+        (generate, ["--workdir=x", "--prompt=a", "--temperature=nan"], "--temperature=nan must"),
+        (generate, ["--workdir=x", "--prompt=a", "--seed=-1"], "--seed=-1 must be from 0"),
+        (generate, ["--workdir=x", "--file=bytes.txt"], "bytes.txt cannot be read as text"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(module, argv, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("odd.jsonl").write_text('{"good": "a"}\n')
+    Path("bytes.txt").write_bytes(b"\xff\xfe\xfa\n")
+    Path("bad").mkdir()
+    Path("bad/config.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["command", *argv])
     with pytest.raises(UserError, match=says):
         module.main()
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"good": "a"', "line 2 is not a JSON object"),
+        (b"[1]", "line 2 is not a JSON object"),
+        (b'{"good": 1, "bad": "b"}', "line 2: 'good' must be a text"),
+        (b'{"good": "a", "bad": ""}', "line 2: 'bad' must be a text that is not empty"),
+        (b'{"query": "", "choices": [], "gold": 0}', "line 2: 'choices' must be a list of texts"),
+        (b'{"query": "", "choices": "ab", "gold": 0}', "line 2: 'choices' must be a list of texts"),
+        (b'{"query": "", "choices": ["a"], "gold": 1}', "line 2: 'gold' must be the number"),
+        (b'{"prefix": "a", "target": "b"}', "items of a task need the fields"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_wrong_item_is_named_by_its_line(line, says, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b'{"good": "a", "bad": "b"}\n' + line + b"\n")
+    with pytest.raises(UserError, match=says):
+        evaluate.read_task(str(path))
+
+
 def test_a_folder_without_checkpoints_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text(to_json(resolve(base())))
     with pytest.raises(UserError, match="no checkpoints yet"):
         load(tmp_path)
 

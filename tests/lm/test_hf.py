@@ -170,6 +170,14 @@ def test_what_was_imported_is_a_run_with_its_tokenizer(tmp_path, tokenizer):
         ("gpt2", {"n_embd": 20}, "which does not fit config.json"),
         ("gpt2", {"n_layer": 1}, "which a gpt2 model of this config.json has not"),
         ("gpt2", {"n_layer": 3}, "lack 'transformer.h.2.ln_1.weight'"),
+        ("gpt2", {"model_type": ["gpt2"]}, "model_type=.'gpt2'. is not supported"),
+        ("gpt2", {"n_head": 0}, "a value of the wrong kind"),
+        ("gpt2", {"n_layer": "2"}, "a gpt2 model with layers '2' cannot be"),
+        ("gpt2", {"n_layer": -1}, "a gpt2 model with layers -1 cannot be"),
+        ("gpt2", {"vocab_size": 0}, "a gpt2 model with vocab_size 0 cannot be"),
+        ("gpt2", {"layer_norm_epsilon": "x"}, "a gpt2 model with norm_eps 'x' cannot be"),
+        ("bert", {"max_position_embeddings": 10**12}, "with max_positions 1000000000000 cannot be"),
+        ("t5", {"num_layers": 0}, "a t5 model with enc_layers 0 cannot be"),
         ("gpt2", {"activation_function": "mish"}, "activation_function='mish' is not supported"),
         ("llama", {"attention_bias": True}, "attention_bias=True is not supported"),
         (
@@ -177,6 +185,7 @@ def test_what_was_imported_is_a_run_with_its_tokenizer(tmp_path, tokenizer):
             {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
             "rotary scaling of type 'yarn' is not supported",
         ),
+        ("llama", {"rope_parameters": "x"}, "a value of the wrong kind"),
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ("modernbert", {"norm_bias": True}, "norm_bias=True is not supported"),
         (
