@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-data setup-gpu setup-test setup-parity smoke sweep sweep-long curate figures objectives emergence test test-all lint format bench bench-gpu bench-data lock clean
+.PHONY: help setup setup-data setup-gpu setup-lab setup-test setup-parity smoke sweep sweep-long curate figures lab objectives emergence test test-all lint format bench bench-gpu bench-data lock clean
 
 PY := .venv/bin/python
 
@@ -49,6 +49,9 @@ figures: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/figures)
 figures: setup ## figures of published papers, with published numbers beside ours (OUT=)
 	$(PY) -m experiments.figures all --out='$(OUT)'
 
+lab: setup-lab ## an hour of scaling laws for a student, in a browser: docs/lab.ipynb
+	.venv/bin/jupyter lab docs/lab.ipynb
+
 test: setup-test ## the quick tests
 	$(PY) -m pytest -m 'not slow and not parity' -n 2 --durations=10
 
@@ -83,6 +86,9 @@ setup-data: setup
 
 setup-gpu: setup ## the same environment, for NVIDIA GPUs
 	@.ci/venv .venv requirements-gpu.txt --require-hashes
+
+setup-lab: setup
+	@.ci/venv .venv requirements-lab.txt --require-hashes
 
 setup-test: setup
 	@.ci/venv .venv requirements-test.txt --require-hashes
