@@ -55,7 +55,7 @@ lab: setup-lab ## an hour of scaling laws for a student, in a browser: docs/lab.
 test: setup-test ## the quick tests
 	$(PY) -m pytest -m 'not slow and not parity' -n 2 --durations=10
 
-test-all: setup-parity ## every test: slow ones and parity with PyTorch too
+test-all: setup-parity setup-cluster ## every test: slow ones and parity with PyTorch too
 	.venv-parity/bin/python -m pytest -n 2 --durations=20
 
 lint: setup-test ## ruff (check and format) and mypy
@@ -96,6 +96,17 @@ setup-test: setup
 setup-parity:
 	@.ci/venv .venv-parity requirements-parity.txt --require-hashes
 	@.ci/venv .venv-parity requirements-torch.txt --no-deps
+
+.PHONY: setup-tpu setup-tpu-cluster setup-cluster
+
+setup-tpu: ## the same environment, for a Cloud TPU host
+	@.ci/venv .venv requirements-tpu.txt --require-hashes
+
+setup-tpu-cluster: setup-tpu
+	@.ci/venv .venv requirements-cluster.txt --require-hashes
+
+setup-cluster: setup-parity
+	@.ci/venv .venv-parity requirements-cluster.txt --require-hashes
 
 lock: ## resolve requirements*.in again (needs uv)
 	@.ci/lock

@@ -39,7 +39,9 @@ def defaults() -> ConfigDict:
     c.noise_seeds = (1,)  # also trained with these: one cell of the smallest and largest model
     c.lr_check = (0.5, 2.0)  # the same cells at these multiples of the learning rate
     c.device = "cpu"  # what workers run on: 'cpu', 'gpu' or 'tpu'
-    c.workers = 0  # processes side by side; 0: as many as cores (CPU), else 1
+    c.hosts = 1  # processes that train a model together, each on devices of its own
+    c.workers = 0  # processes side by side; 0: one a core (CPU), what is fastest (GPU), else 1
+    c.save_every = 60.0  # seconds of training that a kill may cost
     c.retries = 1  # of a model whose process failed
     c.keep_models = False  # every trial's model too, under models/, as lm.load reads them
     c.chip = ""  # a row of lm/chips.py that the plan is priced on; '': this CPU
@@ -83,5 +85,5 @@ def gpu(c: ConfigDict) -> ConfigDict:
     c.base.data.max_epochs = 1.0
     c.ladder = ((192, 4), (256, 5), (384, 6), (512, 8), (640, 10))
     c.budgets = (2.5e16, 5e16, 1e17)
-    c.device, c.chip, c.workers, c.price = "gpu", "h100", 1, 0.0
+    c.device, c.chip, c.workers, c.price = "gpu", "h100", 0, 0.0
     return c

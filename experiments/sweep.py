@@ -2,18 +2,15 @@
 
     python -m experiments.sweep --config=configs/sweep.py:quick --workdir=out/quick
     python -m experiments.sweep --config=configs/sweep.py:tiny --workdir=out/sweep
+    python -m experiments.sweep --config=configs/sweep.py:tiny --workdir=out/sweep --executor=ray
 
 Prints the plan and its cost first. The same command goes on where it was stopped and skips what is
 done. Leaves runs/*.json, runs.csv, law.json, frontier.json, figures/ and report.html.
 """
 
 import collections
-import contextlib
 import importlib.metadata
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import subprocess
 import sys
@@ -23,8 +20,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from data.errors import UserError, run
+from data.errors import UserError, run, suggest
 from data.files import only_writer, write_atomic
+from experiments.executors import EXECUTORS, Local
 from experiments.plan import (
     Cost,
     Data,
@@ -34,17 +32,19 @@ from experiments.plan import (
     describe,
     estimate,
     make_plan,
-    worker_count,
 )
 from experiments.progress import FINISH_SECONDS, Display, Speed, makespan
 from experiments.records import record_path, write_runs_csv
-from experiments.trial import Failed, Finished, Job, Progress, work
+from experiments.trial import Failed, Finished, Job, Progress
 from lm.config import check_same_run, flatten, load, resolve
+from lm.workdir import at, is_remote
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "sentencepiece")
 # Fields that change how fast and at what price a sweep runs, not what it finds.
 NOT_RESULT = (
     "workers",
+    "hosts",
+    "save_every",
     "device",
     "retries",
     "keep_models",
@@ -64,18 +64,24 @@ class Failure(NamedTuple):
 
 def main() -> int:
     """The command; 1 where a trial is missing at the end."""
-    sweep, flags = load(sys.argv, __doc__ or "", workdir=("", "folder of the sweep"))
+    sweep, flags = load(
+        sys.argv,
+        __doc__ or "",
+        workdir=("", "folder of the sweep"),
+        executor=("local", "where models are trained: local or ray"),
+        address=("", "of a Ray cluster, HOST:PORT or 'auto'; '': one on this machine"),
+    )
     if not flags.workdir:
         raise UserError("--workdir=FOLDER is missing: where to keep the sweep")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with only_writer(flags.workdir):
-        return run_sweep(sweep, Path(flags.workdir))
+        return run_sweep(sweep, at(flags.workdir), flags.executor, flags.address)
 
 
-def run_sweep(sweep: ConfigDict, folder: Path) -> int:
+def run_sweep(sweep: ConfigDict, folder: Path, executor: str = "local", address: str = "") -> int:
     """Plans, trains what is missing, fits, draws and reports; returns the exit code."""
     began = time.monotonic()
-    done, planned = train_sweep(sweep, folder)
+    done, planned = train_sweep(sweep, folder, executor, address)
     if done:
         from experiments.report import finish
 
@@ -86,20 +92,33 @@ def run_sweep(sweep: ConfigDict, folder: Path) -> int:
     return 1 if done < planned else 0
 
 
-def train_sweep(sweep: ConfigDict, folder: Path) -> tuple[int, int]:
+def train_sweep(
+    sweep: ConfigDict, folder: Path, executor: str = "local", address: str = ""
+) -> tuple[int, int]:
     """Plans, trains what is missing, writes runs.csv; returns how many trials are done, and are."""
     from lm.train import prepare_data
 
+    if executor not in EXECUTORS:
+        names = ", ".join(EXECUTORS)
+        raise UserError(
+            f"--executor={executor} is not one of {names}{suggest(executor, EXECUTORS)}"
+        )
+    if is_remote(folder):
+        raise UserError(
+            f"--workdir={folder}: a sweep needs a folder (on storage that all nodes mount, where "
+            "there are several); a bucket serves single runs of lm.train"
+        )
     check_claim(folder, sweep)
     check_plan(sweep)
     data = data_facts(prepare_data(resolve(sweep.base)))
     rungs = make_plan(sweep, data)
-    workers = worker_count(sweep)
     claim(folder, sweep)
+    crew = EXECUTORS[executor](sweep, folder, address)
+    workers = crew.capacity
     text = describe(rungs, sweep, data, workers)
     write_atomic(folder / "plan.json", plan_json(rungs, text, estimate(rungs, sweep, workers)))
     print(text, flush=True)
-    failures = execute(rungs, folder, sweep, data, workers)
+    failures = execute(rungs, folder, sweep, data, workers, crew)
     write_runs_csv(folder)
     for failure in failures:
         print(f"failed: {failure.rung.name}: {failure.reason}", file=sys.stderr)
@@ -162,72 +181,38 @@ def git_commit() -> str:
 
 
 def execute(
-    rungs: list[Rung], folder: Path, sweep: ConfigDict, data: Data, workers: int
+    rungs: list[Rung],
+    folder: Path,
+    sweep: ConfigDict,
+    data: Data,
+    workers: int,
+    crew: Any = None,
 ) -> list[Failure]:
-    """Trains all trials that have no record; returns the rungs that were given up."""
-    driver = Driver(rungs, folder, sweep, data, workers)
+    """Trains all trials that have no record; returns the rungs that were given up.
+
+    `crew` is an executor of experiments/executors.py; None: processes of this machine.
+    """
+    crew = crew or Local(sweep, folder)
+    driver = Driver(rungs, folder, sweep, data, workers, crew)
     try:
         return driver.run()
     finally:
         driver.close()
 
 
-class Worker:
-    """A process and what it is doing."""
-
-    def __init__(self, device: str, core: int | None):
-        context = multiprocessing.get_context("spawn")
-        self.core = core
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, device, core), daemon=True)
-        with environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
-            self.process.start()
-        theirs.close()
-        self.rung: Rung | None = None
-        self.began = 0.0
-        self.steps_done = 0
-        self.timed_seconds = 0.0
-
-    def start(self, job: Job) -> None:
-        self.rung, self.began = job.rung, time.monotonic()
-        self.steps_done, self.timed_seconds = 0, 0.0
-        self.connection.send(job)
-
-    def stop(self, seconds: float) -> None:
-        """Asks it to save and end, and makes it after a while."""
-        self.process.terminate()
-        self.process.join(seconds)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
-
-
-class environment:
-    """Variables that processes started inside the block inherit."""
-
-    def __init__(self, **values: str):
-        self.values = values
-
-    def __enter__(self) -> None:
-        self.old = {k: os.environ.get(k) for k in self.values}
-        os.environ.update(self.values)
-
-    def __exit__(self, *_: object) -> None:
-        for key, value in self.old.items():
-            if value is None:
-                os.environ.pop(key)
-            else:
-                os.environ[key] = value
-
-
 class Driver:
     """Feeds rungs to workers, the longest first, and answers for those that fail."""
 
     def __init__(
-        self, rungs: list[Rung], folder: Path, sweep: ConfigDict, data: Data, workers: int
+        self,
+        rungs: list[Rung],
+        folder: Path,
+        sweep: ConfigDict,
+        data: Data,
+        workers: int,
+        crew: Any,
     ):
-        self.folder, self.sweep = folder, sweep
+        self.folder, self.sweep, self.crew = folder.absolute(), sweep, crew
         self.facts = facts(data)
         self.speed = Speed()
         self.rungs = [
@@ -236,7 +221,9 @@ class Driver:
         self.queue = sorted(self.rungs, key=self.speed.rung_seconds, reverse=True)
         self.attempts: collections.Counter[str] = collections.Counter()
         self.failures: list[Failure] = []
-        self.workers: list[Worker] = []
+        self.workers: list[Any] = []
+        if sweep.device == "gpu" and not sweep.workers:
+            workers = crew.pack(self.queue, self.facts)
         self.wanted = min(workers, len(self.queue))
         self.trials = [t for r in rungs for t in r.trials]
         self.price = sweep.price
@@ -246,56 +233,40 @@ class Driver:
         if not self.queue:
             return []
         self.display = Display()
-        self.workers = [self.new_worker(core) for core in self.cores()]
+        self.workers = [self.crew.new_worker() for _ in range(self.wanted)]
         while self.busy() or self.queue:
             for worker in self.workers:
                 if worker.rung is None and self.queue:
                     self.give(worker, self.queue.pop(0))
-            waiting = [w.connection for w in self.workers] + [
-                w.process.sentinel for w in self.workers
-            ]
-            multiprocessing.connection.wait(waiting, timeout=1.0)
+            self.crew.wait(self.workers)
             for worker in list(self.workers):
                 self.listen(worker)
             self.show()
         return self.failures
 
-    def cores(self) -> list[int | None]:
-        """A core for each worker, where processes can be bound to one."""
-        if self.sweep.device != "cpu" or not hasattr(os, "sched_getaffinity"):
-            return [None] * self.wanted
-        mine = sorted(os.sched_getaffinity(0))
-        return [mine[i % len(mine)] for i in range(self.wanted)]
-
-    def new_worker(self, core: int | None) -> Worker:
-        return Worker(self.sweep.device, core)
-
-    def busy(self) -> list[Worker]:
+    def busy(self) -> list[Any]:
         return [w for w in self.workers if w.rung is not None]
 
-    def give(self, worker: Worker, rung: Rung) -> None:
+    def give(self, worker: Any, rung: Rung) -> None:
         self.attempts[rung.name] += 1
-        job = Job(rung, str(self.folder), self.facts, self.price, keep=self.sweep.keep_models)
+        every, keep = self.sweep.save_every, self.sweep.keep_models
+        job = Job(rung, str(self.folder), self.facts, self.price, every, keep=keep)
         try:
             worker.start(job)
         except (BrokenPipeError, OSError):
             self.failed(worker, "its process died before it began")
 
-    def listen(self, worker: Worker) -> None:
+    def listen(self, worker: Any) -> None:
         """Takes what a worker has said, and notices when it is dead."""
-        try:
-            while worker.connection.poll():
-                self.hear(worker, worker.connection.recv())
-                if worker not in self.workers:
-                    return
-        except (EOFError, OSError):
-            pass
-        if not worker.process.is_alive() and worker in self.workers:
-            code = worker.process.exitcode or 0
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            self.failed(worker, f"its process {how}")
+        for message in worker.heard():
+            self.hear(worker, message)
+            if worker not in self.workers:
+                return
+        reason = worker.death()
+        if reason and worker in self.workers:
+            self.failed(worker, reason)
 
-    def hear(self, worker: Worker, message: Progress | Finished | Failed) -> None:
+    def hear(self, worker: Any, message: Progress | Finished | Failed) -> None:
         rung = worker.rung
         assert rung is not None
         if isinstance(message, Progress):
@@ -311,7 +282,7 @@ class Driver:
                 self.speed.observe_overhead(len(rung.trials), spare)
             worker.rung = None
 
-    def failed(self, worker: Worker, reason: str) -> None:
+    def failed(self, worker: Any, reason: str) -> None:
         """Tries a rung once more in a new process, or gives it up."""
         rung = worker.rung
         worker.stop(5.0)
@@ -325,7 +296,7 @@ class Driver:
             else:
                 self.failures.append(Failure(rung, reason))
         if self.queue:
-            self.workers.append(self.new_worker(worker.core))
+            self.workers.append(self.crew.new_worker(worker))
 
     def show(self) -> None:
         """Progress, and the time left."""
@@ -345,7 +316,7 @@ class Driver:
         text = f"{done} of {len(self.trials)} trials" + (f"; {doing}" if doing else "")
         self.display.update(min(max(share, 0.0), 1.0), eta, text)
 
-    def left(self, worker: Worker) -> float:
+    def left(self, worker: Any) -> float:
         """Seconds that a worker still needs for its rung."""
         assert worker.rung is not None
         seconds = self.speed.rung_seconds(worker.rung, worker.steps_done)
@@ -355,14 +326,10 @@ class Driver:
     def close(self) -> None:
         """Ends all workers; those at work save their trunks first."""
         for worker in self.workers:
-            if worker.rung is None:
-                with contextlib.suppress(OSError):
-                    worker.connection.send(None)
-            else:
-                worker.process.terminate()
+            worker.ask_to_end()
         for worker in self.workers:
-            worker.process.join(10.0 if worker.rung is None else 30.0)
-            worker.stop(5.0)
+            worker.stop(10.0 if worker.rung is None else 30.0)
+        self.crew.close()
         if self.rungs and hasattr(self, "display"):
             self.display.close()
 

@@ -1,7 +1,8 @@
 """What a worker process of a sweep does: it trains rungs and leaves a record for each trial.
 
-A worker is one process on one CPU core (or one accelerator), fed whole rungs through a pipe. The
-numbers of a trial depend on its config and data alone, never on which worker ran it or on stops.
+A worker is one process on one CPU core (or one accelerator), fed whole rungs through a pipe, or
+several processes that are one run (experiments/executors.py). The numbers of a trial depend on its
+config and data alone, never on which worker ran it or on stops.
 """
 
 import json
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lm.train import Evaluation, Trainer
 
 REPORT_EVERY = 0.5  # seconds
-SAVE_EVERY = 60.0  # seconds of a trunk that a kill may cost
+SAVE_EVERY = 60.0
 CURVE_POINTS = 200
 
 
@@ -37,6 +38,7 @@ class Job(NamedTuple):
     folder: str
     facts: dict[str, Any]  # goes into every record: hashes, versions, git commit
     price: float  # dollars an hour
+    save_every: float = SAVE_EVERY  # seconds of a trunk that a kill may cost
     resolution: int = 0  # steps a point of the recorded curves; 0: by the longest trial
     keep: bool = False  # each trial's model, in a folder that lm.load reads
 
@@ -65,8 +67,8 @@ class Stopped(Exception):
     """The worker was told to stop; what was done is saved."""
 
 
-def configure(device: str, core: int | None) -> None:
-    """Settles this process on its core and device; before JAX is imported."""
+def configure(device: str, core: int | None, devices: int = 1) -> None:
+    """Settles this process on its core and device (or CPU devices); before JAX is imported."""
     from lm import platform
 
     if device == "cpu":
@@ -75,17 +77,17 @@ def configure(device: str, core: int | None) -> None:
         os.environ["XLA_FLAGS"] = " ".join(f for f in flags if "device_count" not in f)
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {core})
-        platform.configure(cpu_devices=1)
+        platform.configure(cpu_devices=devices)
     else:
         platform.configure()
 
 
-def work(connection: Connection, device: str, core: int | None) -> None:
+def work(connection: Connection, device: str, core: int | None, devices: int = 1) -> None:
     """The worker's life: jobs in, Progress and then Finished or Failed out; None ends it."""
     stopping: list[int] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the driver decides
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
-    configure(device, core)
+    configure(device, core, devices)
     while True:
         try:
             job: Job | None = connection.recv()
@@ -93,15 +95,31 @@ def work(connection: Connection, device: str, core: int | None) -> None:
             return
         if job is None:
             return
-        began = time.perf_counter()
         try:
-            train_rung(job, connection.send, lambda: bool(stopping))
-            connection.send(Finished(time.perf_counter() - began))
-        except (Stopped, BrokenPipeError, KeyboardInterrupt):
+            end = train_one(job, connection.send, lambda: bool(stopping))
+            if end is None:
+                return
+            connection.send(end)
+        except (BrokenPipeError, KeyboardInterrupt):
             return
-        except Exception as e:  # whatever it is, the driver reports it and tries again
-            connection.send(Failed(" ".join(str(e).split()) or type(e).__name__))
+        if isinstance(end, Failed):
             return
+
+
+def train_one(
+    job: Job, report: Callable[[Progress], None], stopping: Callable[[], bool]
+) -> Finished | Failed | None:
+    """Trains a rung and says how it ended; None where it was told to stop, and saved."""
+    began = time.perf_counter()
+    try:
+        train_rung(job, report, stopping)
+        return Finished(time.perf_counter() - began)
+    except Stopped:
+        return None
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as e:  # whatever it is, the driver reports it and tries again
+        return Failed(" ".join(str(e).split()) or type(e).__name__)
 
 
 def train_rung(
@@ -110,7 +128,10 @@ def train_rung(
     """Trains a rung's trunk from branch point to branch point, and a cooldown from each.
 
     Trials that have a record are skipped. Raises Stopped, after saving the trunk, where asked to.
+    Several processes that are one run all call it; they stop and save at the same steps, and the
+    first writes what is written once.
     """
+    from lm import distributed
     from lm.train import Trainer, make_schedule, prepare_data
 
     rung, folder = job.rung, Path(job.folder)
@@ -118,27 +139,38 @@ def train_rung(
     if not missing:
         return
     config = resolve(ConfigDict(rung.config))
-    trainer = Trainer(config, prepare_data(config, log=lambda _: None))
+    prepared = distributed.together(lambda: prepare_data(config, log=lambda _: None))
+    trainer = Trainer(config, prepared)
+    pausing, ending = distributed.AnyProcess(), distributed.AnyProcess()
+
+    def told() -> bool:
+        return any(said == "True" for said in distributed.gather(str(stopping())))
+
     trunk = Trunk(trainer, folder / "trunks" / rung.trials[-1].run_id, missing[0].decay_start)
     longest = make_schedule(config, rung.trials[-1].steps)
     cooled = sum(t.steps - t.decay_start for t in rung.trials if t not in missing)
     clock = Clock(report, trunk.step + cooled)
     for trial in missing:
         while trunk.step < trial.decay_start:
-            due = time.monotonic() + SAVE_EVERY
-            pause = lambda: stopping() or time.monotonic() > due  # noqa: B023, E731
+            due = time.monotonic() + job.save_every
+            pause = lambda: pausing(stopping() or time.monotonic() > due)  # noqa: B023, E731
             trunk.advance(trial.decay_start, longest, clock, pause)
-            trunk.save_if(stopping() or trunk.step < trial.decay_start)
-            if stopping():
+            stop = told()
+            trunk.save_if(stop or trunk.step < trial.decay_start)
+            if stop:
                 raise Stopped
         own_config = at_steps(rung.config, trial.steps)
         own = make_schedule(own_config, trial.steps)
         cooldown: list[float] = []
         clock.start(trunk.step)
         branch = trainer.run(
-            trainer.copy(trunk.state), trial.steps, own, clock.follow(cooldown), stopping
+            trainer.copy(trunk.state),
+            trial.steps,
+            own,
+            clock.follow(cooldown),
+            lambda: ending(stopping()),
         )
-        if stopping():
+        if int(branch.step) < trial.steps or told():
             trunk.save_if(True)
             raise Stopped
         losses = trunk.losses[: trial.decay_start] + cooldown
@@ -146,15 +178,20 @@ def train_rung(
         if job.keep:
             keep_model(model_path(folder, trial.run_id), trainer, branch, own_config)
         seconds = trunk.take_seconds()
-        write_record(folder, make_record(job, trial, trainer, evaluation, losses, seconds))
-    trunk.remove()
+        if distributed.is_first():
+            write_record(folder, make_record(job, trial, trainer, evaluation, losses, seconds))
+    if distributed.is_first():
+        trunk.remove()
 
 
 def keep_model(folder: Path, trainer: "Trainer", state: "TrainState", config: ConfigDict) -> None:
     """Leaves a trained model in a folder as a run of lm.train does, for lm.load."""
-    trainer.prepared.tokenizer.save(folder / TOKENIZER)
+    from lm.distributed import is_first
+
     trainer.save(folder / "checkpoints", state)
-    write_atomic(folder / "config.json", to_json(config))
+    if is_first():
+        trainer.prepared.tokenizer.save(folder / TOKENIZER)
+        write_atomic(folder / "config.json", to_json(config))
 
 
 class Trunk:
@@ -187,10 +224,13 @@ class Trunk:
 
     def save_if(self, wanted: bool) -> None:
         """Saves notes first: a checkpoint then always has the losses up to its step."""
+        from lm.distributed import is_first
+
         if wanted:
             seconds = self._seconds + time.perf_counter() - self._began
             notes = {"losses": self.losses, "seconds": seconds}
-            write_atomic(self.notes, json.dumps(notes))
+            if is_first():
+                write_atomic(self.notes, json.dumps(notes))
             self.trainer.save(self.folder, self.state)
 
     def take_seconds(self) -> float:

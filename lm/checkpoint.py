@@ -9,6 +9,7 @@ from typing import Any
 
 from data.errors import UserError
 from lm.params import map_dicts, stack_layers, unstack_layers
+from lm.workdir import at, is_remote
 
 Tree = Any
 
@@ -19,7 +20,7 @@ class Checkpoints:
     def __init__(self, folder: str | Path, keep: int = 2):
         import orbax.checkpoint as ocp  # slow to import, and not every command needs it
 
-        self.folder = Path(folder).absolute()
+        self.folder = at(folder) if is_remote(folder) else Path(folder).absolute()
         self._args, self._reader = ocp.args, ocp.StandardCheckpointHandler
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)

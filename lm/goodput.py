@@ -14,10 +14,10 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from data.errors import UserError, run
+from lm import workdir
 
 T = TypeVar("T")
 FILE = "goodput.jsonl"
@@ -100,14 +100,12 @@ class Line(NamedTuple):
     seconds: dict[str, float]
 
 
-def append(path: Path, line: Line, start: bool = False) -> None:
-    """Adds a line to the ledger."""
-    row = {"start": start, **line._asdict()}
-    with open(path, "a") as file:
-        file.write(json.dumps(row) + "\n")
+def text_of(line: Line, start: bool = False) -> str:
+    """A line as the ledger has it."""
+    return json.dumps({"start": start, **line._asdict()}) + "\n"
 
 
-def read(path: Path) -> list[list[Line]]:
+def read(path: Any) -> list[list[Line]]:
     """The lines of each start, the first of them written when it started.
 
     Raises:
@@ -169,8 +167,8 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="folder of a run")
-    print(goodput(read(parser.parse_args().workdir / FILE)))
+    parser.add_argument("--workdir", required=True, help="folder of a run")
+    print(goodput(read(workdir.at(parser.parse_args().workdir) / FILE)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from lm.checkpoint import Checkpoints
 from lm.config import TOKENIZER, model_config, read_run_config, resolve
 from lm.objective import make_objective
 from lm.state import restore_state
+from lm.workdir import at
 
 CONTINUES = ("prefix", "ul2")  # objectives that teach to go on after the encoder's text
 
@@ -65,13 +66,13 @@ def read_run(workdir: str | Path) -> tuple[ConfigDict, Tokenizer]:
     Raises:
       UserError: it is no run's folder, has no checkpoint yet, or no tokenizer.
     """
-    workdir = Path(workdir)
+    workdir = at(workdir)
     config = read_run_config(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no checkpoints yet: train it first (python -m lm.train)")
     if not (workdir / TOKENIZER).is_file():
         raise UserError(f"{workdir} has no {TOKENIZER}: copy the one it was trained with there")
-    return config, Tokenizer.load(workdir / TOKENIZER)
+    return config, Tokenizer((workdir / TOKENIZER).read_bytes())
 
 
 def load(workdir: str | Path) -> Run:
@@ -89,7 +90,7 @@ def load(workdir: str | Path) -> Run:
         tokenizer,
         make_objective(config, tokenizer),
         model,
-        *_restore(Path(workdir) / "checkpoints", config, model),
+        *_restore(at(workdir) / "checkpoints", config, model),
     )
 
 

@@ -17,8 +17,9 @@ from lm.chips import peak
 from lm.distributed import AnyProcess, is_first
 from lm.flops import parameters
 from lm.goodput import FILE as GOODPUT
-from lm.goodput import KINDS, Line, Stopwatch, append, goodput, read
+from lm.goodput import KINDS, Line, Stopwatch, goodput, read, text_of
 from lm.objective import flops_per_token
+from lm.workdir import Lines, is_remote
 
 SPIKE_WINDOW = 64  # steps that a loss is compared with
 SPIKE_NATS = 1.0  # above their median: far outside the noise of any batch worth training on
@@ -34,7 +35,7 @@ class RunLog:
     started with it, by the clock on the wall.
     """
 
-    def __init__(self, workdir: Path, trainer: Any, start: int, began: float):
+    def __init__(self, workdir: Any, trainer: Any, start: int, began: float):
         from tensorboardX import SummaryWriter
 
         self.trainer, self.config = trainer, trainer.config
@@ -43,18 +44,18 @@ class RunLog:
         self.path = workdir / "metrics.jsonl" if self._first else Path(os.devnull)
         if self._first:
             write_atomic(self.path, "".join(lines_until(self.path, start)))
-        self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 - closed by __exit__
-        board = str(workdir / "tensorboard")
-        self._board = SummaryWriter(board, purge_step=start + 1, write_to_disk=self._first)
+        self._file = Lines(self.path)
+        board, local = str(workdir / "tensorboard"), not is_remote(workdir)
+        on_disk = self._first and local  # event files are appended to, which a bucket cannot do
+        self._board = SummaryWriter(board, purge_step=start + 1, write_to_disk=on_disk)
         self._recent: collections.deque[float] = collections.deque(maxlen=SPIKE_WINDOW)
         self._peak = peak(trainer.devices)
         self._clock = self._began = time.perf_counter()
         self._since, self._step = start, start
         self.clock = Stopwatch()
         self._told: dict[str, float] = {}
-        self._ledger = workdir / GOODPUT
-        if self._first:
-            append(self._ledger, Line(began, start, {}), start=True)
+        self._ledger = Lines(workdir / GOODPUT if self._first else Path(os.devnull))
+        self._ledger.write(text_of(Line(began, start, {}), start=True))
         self._live = sys.stderr.isatty() and self._first
 
     def __enter__(self) -> "RunLog":
@@ -77,6 +78,7 @@ class RunLog:
             signal.signal(number, handler)
         self._end_line()
         self._file.close()
+        self._ledger.close()
         self._board.close()
 
     def _on_signal(self, number: int, _: object) -> None:
@@ -132,8 +134,7 @@ class RunLog:
 
     def _note(self) -> None:
         """A line for the goodput of the run."""
-        if self._first:
-            append(self._ledger, Line(time.time(), self._step, self.clock.so_far()))
+        self._ledger.write(text_of(Line(time.time(), self._step, self.clock.so_far())))
 
     def _write(self, step: int, metrics: dict) -> None:
         row = {"step": step, "tokens": step * self.trainer.tokens_per_step, **metrics}
@@ -170,8 +171,9 @@ class RunLog:
         relative = f" (MFU is relative to {self._peak.name})" if self._peak else ""
         self.say(f"done: {losses(e)} on {e.tokens:,} validation tokens{relative}")
         self._note()
+        self._ledger.flush()
         if self._first:
-            self.say(str(goodput(read(self._ledger))))
+            self.say(str(goodput(read(self._ledger.path))))
 
     def say(self, text: str) -> None:
         """A line that stays; one process speaks for all."""
@@ -204,10 +206,10 @@ def losses(e: Any) -> str:
     return f"{e.loss:.4f} nats/token{bits}"
 
 
-def lines_until(path: Path, step: int) -> list[str]:
+def lines_until(path: Any, step: int) -> list[str]:
     """The complete lines of a metrics.jsonl up to a step; a half-written last line is dropped."""
     kept = []
-    with contextlib.suppress(FileNotFoundError), open(path) as f:
+    with contextlib.suppress(FileNotFoundError), path.open() as f:
         for line in f:
             with contextlib.suppress(ValueError, KeyError):
                 if json.loads(line)["step"] <= step:

@@ -55,6 +55,7 @@ from lm.objective import flops_per_token, make_objective
 from lm.optim import Schedule, learning_rate, make_optimizer, make_schedule
 from lm.profile import Profile
 from lm.state import TrainState, restore_state, state_shardings
+from lm.workdir import at
 
 Tree = Any
 LIKELIHOODS = ("causal", "prefix")  # objectives whose loss is that of a text, token by token
@@ -341,7 +342,7 @@ def train(
       UserError: config, data or folder do not suit; or the device's memory does not suffice, after
         a table of what takes it and what to change.
     """
-    workdir, began = Path(workdir), time.time()
+    workdir, began = at(workdir), time.time()
     config = resolve(config)
     data = prepared or distributed.together(
         lambda: prepare_data(config, distributed.say, imported_tokenizer(workdir))

@@ -30,6 +30,7 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).glob("*.py"))
 MAKE_VARIABLES = ("FULL", "OUT", "PIP_EXTRA_INDEX_URL", "PYTHON", "QUICK")
 ELSEWHERE = (
     "cd",
+    "export",
     "gcloud",
     "git",
     "pip",

@@ -3,7 +3,7 @@
 import pytest
 
 from lm import goodput as module
-from lm.goodput import FILE, Goodput, Line, Stopwatch, append, goodput, read
+from lm.goodput import FILE, Goodput, Line, Stopwatch, goodput, read, text_of
 from lm.profile import SKIPPED, TRACED, Profile
 
 
@@ -41,9 +41,8 @@ def test_waiting_counts_until_each_item_is_there_only(clock):
 
 
 def write(path, *starts):
-    for lines in starts:
-        for i, line in enumerate(lines):
-            append(path, line, start=i == 0)
+    rows = [text_of(line, start=i == 0) for lines in starts for i, line in enumerate(lines)]
+    path.write_text("".join(rows))
 
 
 FIRST = [
