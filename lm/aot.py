@@ -3,9 +3,12 @@
     python -m lm.aot --config=configs/gpt.py:7b --topology=v5p-32 --config.mesh=fsdp:-1
     python -m lm.aot --config=configs/gpt.py:7b --topology=v5e-256 --slices=2 \
         --config.mesh=slice:2,fsdp:-1 --json=out/aot.json
+    python -m lm.aot --config=configs/gpt.py:7b --topology=v5p-32 --search=3
 
 Prints memory per chip by kind against the chip's, collectives by type and mesh axis, and what the
 step takes at best (lm/roofline.py): a bound and no forecast. Exits with 3 where it does not fit.
+With `--search=N` mesh, microbatches and remat are chosen: ranked by a model (lm/search.py), the
+best N compiled.
 Needs the libtpu package (requirements-tpu.txt).
 """
 
@@ -33,7 +36,7 @@ from data.errors import UserError, run
 from data.files import human_count, write_atomic
 from data.windows import Windows
 from lm import mesh as meshes
-from lm import program, topology
+from lm import program, search, topology
 from lm.config import ModelConfig, load, resolve
 from lm.flops import flops_per_token
 from lm.optim import Schedule, make_schedule
@@ -43,7 +46,10 @@ from lm.train import Trainer
 
 DOES_NOT_FIT = 3
 GIB = 2.0**30
+MOST_SECONDS = 15 * 60  # for a search
+# What the compiler says: all that was used, or the temporaries without the arguments.
 OUT_OF_MEMORY = re.compile(r"[Uu]sed ([\d.]+)([KMGT]) of")
+TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT])\) exceeds")
 
 
 class Report(NamedTuple):
@@ -86,7 +92,7 @@ def compile_step(config: ConfigDict, where: topology.Slice) -> Report:
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as e:
-            return too_large(where, str(e), e)
+            return too_large(where, str(e), e, held(state))
     seconds = time.perf_counter() - began
     memory = memory_by_kind(compiled, state)
     used = memory["arguments"] + memory["activations"] + memory["outputs"] - memory["shared"]
@@ -137,15 +143,15 @@ def abstract_arguments(trainer: Trainer) -> tuple[TrainState, Batch, Schedule]:
     return state, jax.tree.map(stacked, one), schedule
 
 
+def held(tree: Any) -> float:
+    """Bytes a chip of arrays' shards."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    )
+
+
 def memory_by_kind(compiled: Any, state: TrainState) -> dict[str, float]:
     """Bytes a chip: what the state's arrays take, and XLA's own account."""
-
-    def held(tree: Any) -> float:
-        return sum(
-            math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-            for x in jax.tree.leaves(tree)
-        )
-
     m = compiled.memory_analysis()
     return {
         "parameters": held(state.params),
@@ -184,12 +190,13 @@ def bound(parsed: program.Program, trainer: Trainer, where: topology.Slice) -> d
     }
 
 
-def too_large(where: topology.Slice, text: str, error: Exception) -> Report:
-    """The report of a program that the compiler refused for its memory."""
-    found = OUT_OF_MEMORY.search(text)
+def too_large(where: topology.Slice, text: str, error: Exception, state: float) -> Report:
+    """The report of a program that the compiler refused for its memory; `state` is its bytes."""
+    whole, part = OUT_OF_MEMORY.search(text), TEMPORARIES.search(text)
+    found = whole or part
     if not found:
         raise error
-    used = float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1)
+    used = float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1) + (0 if whole else state)
     return Report(name_of(where), used, where.chip.hbm_bytes, False)
 
 
@@ -240,6 +247,32 @@ def remedies(config: ConfigDict) -> list[str]:
     return found[:3]
 
 
+def find(config: ConfigDict, where: topology.Slice, best: int) -> tuple[ConfigDict, Report]:
+    """Compiles the best candidates of the search; returns the fastest that fits, and its report.
+
+    No further one is compiled once half of the time is gone, or of those that fit `best` are
+    there; one that does not fit after all costs its compile and no place.
+    """
+    ranked, began = search.rank(config, where), time.monotonic()
+    print(f"{len(ranked)} ways fit by the model; compiled:")
+    done: list[tuple[ConfigDict, Report]] = []
+    for candidate, e in ranked:
+        if done and time.monotonic() - began > MOST_SECONDS / 2:
+            break
+        c = search.apply(config, candidate)
+        report = compile_step(c, where)
+        says = f"{report.optimal_seconds:.4f} s" if report.optimal_seconds else "does not fit"
+        print(
+            f"  {candidate.flags()}: {report.hbm_bytes / GIB:.2f} GiB (model "
+            f"{e.hbm_bytes / GIB:.2f}), {says} (model {e.seconds:.4f})",
+            flush=True,
+        )
+        done.append((c, report))
+        if sum(r.fits for _, r in done) == best:
+            break
+    return min(done, key=lambda x: (not x[1].fits, x[1].optimal_seconds or math.inf))
+
+
 def main() -> int:
     """The command."""
     config, flags = load(
@@ -248,13 +281,20 @@ def main() -> int:
         topology=("", "a slice by its name in the cloud: v5p-32, v5e-256, v6e-8, tpu7x-8"),
         slices=("1", "how many of them, joined by the data centre's network"),
         json=("", "file for the report as JSON"),
+        search=("0", "compile so many of the best meshes, microbatches and remats"),
     )
     if not flags.topology:
         raise UserError("--topology=NAME is missing, e.g. --topology=v5p-32")
     if not flags.slices.isdigit() or int(flags.slices) < 1:
         raise UserError(f"--slices={flags.slices} is not a number of slices")
+    if not flags.search.isdigit():
+        raise UserError(f"--search={flags.search} is not a number of steps to compile")
     config = resolve(config)
-    report = compile_step(config, topology.parse(flags.topology, int(flags.slices)))
+    where = topology.parse(flags.topology, int(flags.slices))
+    if int(flags.search):
+        config, report = find(config, where, int(flags.search))
+    else:
+        report = compile_step(config, where)
     if flags.json:
         write_atomic(flags.json, json.dumps(report._asdict(), indent=2) + "\n")
     print(show(report, config))

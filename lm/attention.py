@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from lm import kernels, ops
+from lm import mesh as meshes
 from lm.config import ModelConfig
 from lm.flops import RELATIVE_BUCKETS
 
@@ -55,7 +56,16 @@ def dense(mask: Mask) -> jax.Array:
 
 def prepare(mask: Mask) -> Mask:
     """The mask with what `attend` will need of it, computed once for all layers that share it."""
-    return mask._replace(bias=dense(mask))
+    heads = None if mask.learned is None else "heads"
+    made = meshes.left_to_compiler(
+        lambda a: dense(mask._replace(**a)), "batch", heads, "length", None
+    )
+    return mask._replace(bias=made(arrays(mask)))
+
+
+def arrays(mask: Mask) -> dict[str, jax.Array]:
+    """A mask's arrays by name; the rest of it is static."""
+    return {k: v for k, v in mask._asdict().items() if isinstance(v, jax.Array)}
 
 
 def relative_bucket(distance: jax.Array, causal: bool, max_distance: int = 128) -> jax.Array:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lm import mesh as meshes
 from lm import ops
 from lm.params import Model
 
@@ -44,16 +45,23 @@ def loss_sums(
         batch.enc_segments,
     )
     if scored is not None and scored < targets.shape[1]:
-        _, chosen = jax.lax.top_k(weights, scored)
-        x_BLD = jnp.take_along_axis(x_BLD, chosen[..., None], 1)
-        targets, weights = (jnp.take_along_axis(x, chosen, 1) for x in (targets, weights))
+        best = meshes.left_to_compiler(lambda w: jax.lax.top_k(w, scored)[1], "batch", "length")
+        chosen = best(weights)
+        rows = ("batch", "length", "act_embed")
+        x_BLD = meshes.left_to_compiler(_take, *rows)(x_BLD, chosen[..., None])
+        take = meshes.left_to_compiler(_take, *rows[:2])
+        targets, weights = take(targets, chosen), take(weights, chosen)
 
     def sums(x_BLD: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
         logits_BLV = module.logits(x_BLD)
-        vocab = logits_BLV.shape[-1]
-        nats, log_z = ops.cross_entropy(logits_BLV.reshape(-1, vocab), targets.reshape(-1))
-        w = weights.reshape(-1)
-        return LossSums(jnp.sum(nats * w), jnp.sum(log_z**2 * w), jnp.sum(w))
+
+        def add_up(logits_BLV: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
+            vocab = logits_BLV.shape[-1]
+            nats, log_z = ops.cross_entropy(logits_BLV.reshape(-1, vocab), targets.reshape(-1))
+            w = weights.reshape(-1)
+            return LossSums(jnp.sum(nats * w), jnp.sum(log_z**2 * w), jnp.sum(w))
+
+        return meshes.left_to_compiler(add_up)(logits_BLV, targets, weights)
 
     length = targets.shape[1]
     if not chunk or length <= chunk or length % chunk:
@@ -66,9 +74,19 @@ def loss_sums(
     return jax.lax.scan(add, LossSums(*[jnp.float32(0)] * 3), parts)[0]
 
 
+def _take(x: jax.Array, places: jax.Array) -> jax.Array:
+    """The places of each row."""
+    return jnp.take_along_axis(x, places, 1)
+
+
 def _cut(x: jax.Array, chunk: int) -> jax.Array:
     """[B, L, ...] -> [L / chunk, B, chunk, ...]."""
-    return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+
+    def cut(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+
+    rest = (None,) * (x.ndim - 2)
+    return meshes.left_to_compiler(cut, None, "batch", "length", *rest)(x)
 
 
 def loss_and_gradients(
@@ -110,4 +128,8 @@ def _interleaved(x: jax.Array, parts: int) -> jax.Array:
     """[B, ...] -> [parts, B / parts, ...]: rows that follow one another go to different parts, so
     that each device has as many rows of every part, and none moves.
     """
-    return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+
+    def cut(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+
+    return meshes.left_to_compiler(cut, None, "batch", "length")(x)

@@ -6,11 +6,12 @@ axes each is split over, so a new way to shard is a new row here and nothing els
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data.errors import UserError, suggest
@@ -89,8 +90,13 @@ def check(
             raise UserError(f"{field}={extent} is not divisible by mesh axes {named} = {split}")
 
 
-def make(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over `devices` (all by default); slices, joined by DCN, are outermost."""
+def make(
+    sizes: dict[str, int], devices: Sequence[jax.Device] | None = None, explicit: bool = False
+) -> Mesh:
+    """The mesh over `devices` (all by default); slices, joined by DCN, are outermost.
+
+    With `explicit` axes every array's sharding is part of its type: tracing a step checks it.
+    """
     from jax.experimental import mesh_utils
 
     devices = jax.devices() if devices is None else list(devices)
@@ -102,7 +108,8 @@ def make(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> 
         grid = np.array(devices).reshape(shape)
     else:
         grid = mesh_utils.create_device_mesh(shape, devices)
-    return Mesh(grid, AXES)
+    kind = AxisType.Explicit if explicit else AxisType.Auto
+    return Mesh(grid, AXES, axis_types=(kind,) * len(AXES))
 
 
 def spec(axes: Sequence[str | None]) -> P:
@@ -121,9 +128,53 @@ def sharding(mesh: Mesh, axes: Sequence[str | None]) -> NamedSharding:
     return NamedSharding(mesh, spec(axes))
 
 
+def is_explicit() -> bool:
+    """Whether shardings are part of the types in the program being traced."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and AxisType.Explicit in mesh.axis_types
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins an activation's sharding; does nothing on one device or outside a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
+    if is_explicit():
+        return jax.sharding.reshard(x, spec(axes))
     return jax.lax.with_sharding_constraint(x, spec(axes))
+
+
+def left_to_compiler(f: Callable, *axes: str | None) -> Callable:
+    """f, its inside partitioned by the compiler even under explicit axes.
+
+    There its results have the sharding of `axes`; elsewhere it is f itself.
+    """
+
+    def call(*args: Any) -> Any:
+        if not is_explicit():
+            return f(*args)
+        return jax.sharding.auto_axes(f, out_sharding=spec(axes))(*args)
+
+    return call
+
+
+def product(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x [..., D] times w [D, ...] under explicit axes, as the rules for parallel training want it.
+
+    A mesh axis over which x's rows are split is gathered in w (fully sharded parameters); one over
+    which both split D is summed over (tensor parallel).
+    """
+    rows, (*_, inner) = jax.typeof(x).sharding.spec[:-1], jax.typeof(x).sharding.spec
+    taken = {a for part in rows for a in _names(part)}
+    outer = [
+        tuple(a for a in _names(part) if a not in taken) or None
+        for part in jax.typeof(w).sharding.spec[1:]
+    ]
+    w = jax.sharding.reshard(w, P(inner, *outer))
+    dims = (((x.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, w, dims, out_sharding=P(*rows, *outer))
+
+
+def _names(part: Any) -> tuple[str, ...]:
+    """The mesh axes of one part of a PartitionSpec."""
+    return (part,) if isinstance(part, str) else tuple(part or ())

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lm import ops
-from lm.attention import Mask, attend, prepare, relative_bias, rotary_angles, rotate
+from lm.attention import Mask, arrays, attend, prepare, relative_bias, rotary_angles, rotate
 from lm.config import ModelConfig
 from lm.flops import RELATIVE_BUCKETS
-from lm.mesh import constrain
+from lm.mesh import constrain, left_to_compiler
 from lm.remat import policy
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -98,7 +98,12 @@ class Attention(nnx.Module):
         if view.angles is not None:
             q, k = rotate(q, view.angles), rotate(k, view.angles)
         q = constrain(q, "batch", "length", "heads", "head_dim")
-        return self.output(attend(q, k, v, view.mask, self.scale))
+
+        def seen(q: jax.Array, k: jax.Array, v: jax.Array, a: dict) -> jax.Array:
+            return attend(q, k, v, view.mask._replace(**a), self.scale)
+
+        seen = left_to_compiler(seen, "batch", "length", "heads", "head_dim")
+        return self.output(seen(q, k, v, arrays(view.mask)))
 
     def project(self, x_BLD: jax.Array, *names: str) -> list[jax.Array]:
         """Those of "q", "k", "v" that are asked for, [B, L, heads, K], without positions."""
@@ -114,8 +119,10 @@ class Attention(nnx.Module):
     def output(self, y_BLHK: jax.Array) -> jax.Array:
         """What attention adds to the stream: the heads' results [B, L, H, K] -> [B, L, D]."""
         dtype, width = y_BLHK.dtype, self.o.shape[-1]
-        y_BLF = y_BLHK.reshape(*y_BLHK.shape[:2], -1)
-        (y_BLD,) = ops.linear(y_BLF, self.o[...].astype(dtype).reshape(-1, width))
+        rows = y_BLHK.shape[:2]
+        flat = left_to_compiler(lambda y: y.reshape(*rows, -1), "batch", "length", "heads")
+        flat_o = left_to_compiler(lambda o: o.reshape(-1, width), "heads", "embed")
+        (y_BLD,) = ops.linear(flat(y_BLHK), flat_o(self.o[...].astype(dtype)))
         return y_BLD + self.o_bias[...].astype(dtype) if self.c.bias else y_BLD
 
 
@@ -215,7 +222,9 @@ class Stack(nnx.Module):
         c = self.c
         mask = mask._replace(causal=self.causal)
         if c.position == "relative":
-            learned = relative_bias(self.relative[...], positions_BL, causal=self.causal)
+            bias = functools.partial(relative_bias, causal=self.causal)
+            bias = left_to_compiler(bias, "batch", "heads", "length", None)
+            learned = bias(self.relative[...], positions_BL)
             mask = mask._replace(learned=learned)
         views = [self.view(positions_BL, mask, c.rope_theta)]
         if c.global_every:
@@ -340,9 +349,10 @@ class Transformer(nnx.Module):
     ) -> jax.Array:
         """Embeddings of tokens, learned positions and kinds of segment, normalised if so asked."""
         dtype = jnp.dtype(self.c.dtype)
-        x_BLD = self.embed[...][inputs].astype(dtype)
+        look_up = left_to_compiler(lambda t, i: t[i], "batch", "length", "act_embed")
+        x_BLD = look_up(self.embed[...], inputs).astype(dtype)
         if self.c.position == "learned":
-            x_BLD = x_BLD + self.positions[...][positions].astype(dtype)
+            x_BLD = x_BLD + look_up(self.positions[...], positions).astype(dtype)
         if self.c.types:
             table = self.types[...].astype(dtype)
             x_BLD = x_BLD + (table[0] if types is None else table[types])

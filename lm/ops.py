@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lm import cpu
+from lm import mesh as meshes
 
 _plain_only = False
 
@@ -43,6 +44,8 @@ def _tuned() -> bool:
 
 def linear(x: jax.Array, *weights: jax.Array) -> tuple[jax.Array, ...]:
     """x [..., D] times sibling weights [D, ...] -> one [..., ...] each."""
+    if meshes.is_explicit():
+        return tuple(meshes.product(x, w) for w in weights)
     if _tuned():
         return cpu.linear(x, weights)
     return tuple(jnp.tensordot(x, w, 1) for w in weights)

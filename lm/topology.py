@@ -92,8 +92,9 @@ def devices(s: Slice) -> list[Any]:
             "compiling for TPUs needs the libtpu package, no TPU: "
             "pip install -r requirements-tpu.txt"
         )
-    # So that the library does not ask the network what machine this is.
+    # So that the library neither asks the network what machine this is nor takes it for itself.
     for key, value in {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": "v5p-8",
         "TPU_WORKER_HOSTNAMES": "localhost",

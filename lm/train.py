@@ -97,6 +97,7 @@ class Trainer:
       config: a resolved config (`lm.config.resolve`).
       prepared: its data (`prepare_data`); None: only to compile.
       devices: what to run on; all by default.
+      explicit: under JAX's Explicit axes, where tracing checks every array's sharding.
 
     Raises:
       UserError: the mesh does not fit the devices, the model or the batch.
@@ -107,6 +108,7 @@ class Trainer:
         config: ConfigDict,
         prepared: Prepared | None,
         devices: list | None = None,
+        explicit: bool = False,
     ):
         self.config = config
         self.model = parameters.build(model_config(config))
@@ -117,7 +119,7 @@ class Trainer:
         self.objective = make_objective(config, tokenizer)
         rows = config.batch_size // config.optim.microbatches
         meshes.check(sizes, c, rows, config.seq_len, self.objective.length)
-        self.mesh = meshes.make(sizes, devices)
+        self.mesh = meshes.make(sizes, devices, explicit)
         self.devices = devices
         self.optimizer = make_optimizer(config, self.model)
         self._compiled = False
@@ -329,12 +331,13 @@ def train(
     prepared: Prepared | None = None,
     first: Callable[[Trainer], TrainState] = Trainer.init,
     profile: bool = False,
+    explicit: bool = False,
 ) -> Evaluation | None:
     """Trains a config in a folder to its end, from its last checkpoint if there is one.
 
     A folder that `lm.hf` has imported a model into is such a one: at step 0, with its tokenizer.
     `prepared` stands for the data that the config names, `first` gives the state at step 0. With
-    `profile`, a few calls of the step are traced into the folder's profile/.
+    `profile`, a few calls of the step are traced into the folder's profile/. `explicit` is the Trainer's.
 
     Returns the final evaluation, or None when it was interrupted (then it has been saved).
 
@@ -349,7 +352,7 @@ def train(
     )
     distributed.check_equal("the data", data.hash)
     distributed.check_equal("the config", hash_bytes(to_json(config).encode()))
-    trainer = distributed.together(lambda: Trainer(config, data))
+    trainer = distributed.together(lambda: Trainer(config, data, explicit=explicit))
     trainer.batches.check_budget(config.steps)
     if config.data.mixture:
         distributed.say(mixture.table(trainer.batches.usage(config.steps)))
@@ -415,6 +418,7 @@ def main() -> None:
     flags_help = {
         "workdir": ("", "folder of the run"),
         "profile": (False, "trace some steps into WORKDIR/profile"),
+        "explicit": (False, "check every array's sharding: JAX's Explicit axes; same numbers"),
         **distributed.FLAGS,
     }
     config, flags = load(sys.argv, __doc__ or "", **flags_help)
@@ -422,7 +426,7 @@ def main() -> None:
         raise UserError("--workdir=FOLDER is missing: where to keep the run")
     distributed.start(flags)
     with only_writer(flags.workdir) if distributed.is_first() else contextlib.nullcontext():
-        train(config, flags.workdir, profile=flags.profile)
+        train(config, flags.workdir, profile=flags.profile, explicit=flags.explicit)
 
 
 if __name__ == "__main__":

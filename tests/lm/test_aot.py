@@ -258,16 +258,25 @@ def test_a_step_takes_at_least_what_its_slowest_part_takes():
     assert r.optimal_seconds == 10
 
 
-def test_what_does_not_fit_says_what_to_change():
+@pytest.mark.parametrize(
+    ("text", "used"),
+    [
+        ("Ran out of memory in memory space hbm. Used 171.00G of 15.75G hbm.", 171 * 2**30),
+        (
+            "the total memory required for HLO temporaries (42.5G) exceeds available HBM (15.75G).",
+            42.5 * 2**30 + 2**20,
+        ),
+    ],
+)
+def test_what_does_not_fit_says_what_to_change(text, used):
     c = resolve(get_config("7b"))
     where = topology.parse("v5e-16")
-    text = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 171.00G of 15.75G hbm."
-    report = aot.too_large(where, text, RuntimeError())
-    assert not report.fits and report.hbm_bytes == 171 * 2**30
+    report = aot.too_large(where, "RESOURCE_EXHAUSTED: " + text, RuntimeError(), state=2**20)
+    assert not report.fits and report.hbm_bytes == used
     shown = aot.show(report, c)
     assert "does not fit: " in shown and "--config.mesh=fsdp:-1" in shown
     with pytest.raises(RuntimeError):
-        aot.too_large(where, "INTERNAL: something else", RuntimeError())
+        aot.too_large(where, "INTERNAL: something else", RuntimeError(), state=2**20)
 
 
 @pytest.mark.slow
@@ -290,3 +299,35 @@ def test_a_step_compiles_and_is_accounted_for(scan, tmp_path):
     again = 2 * 16 * 1024 * 768 * 50257 / 4
     expected = report["model_flops_per_chip"] + again
     assert report["flops_per_chip"] == pytest.approx(expected, rel=0.05)
+
+
+PRESETS = [
+    ("124m", "v5e-4", "1", "fsdp:-1", 32, 1024, None),
+    ("1b", "v5e-16", "1", "fsdp:-1", 64, 2048, None),
+    ("7b", "v5p-32", "1", "fsdp:-1", 64, 2048, 11.15),
+    ("7b", "v5e-64", "1", "fsdp:-1", 128, 2048, 3.98),
+    ("7b", "v5e-256", "2", "slice:2,fsdp:-1", 1024, 2048, 3.01),
+    ("70b", "v5p-256", "1", "fsdp:-1", 256, 4096, None),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: nothing to compile"
+)
+@pytest.mark.parametrize(("preset", "slice_", "slices", "mesh", "batch", "length", "most"), PRESETS)
+def test_presets_compile_and_fit(preset, slice_, slices, mesh, batch, length, most, tmp_path):
+    """Within a published trainer's memory, where one is known (docs/tpu.md)."""
+    command = [
+        sys.executable, "-m", "lm.aot", f"--config=configs/gpt.py:{preset}",
+        f"--topology={slice_}", f"--slices={slices}", f"--config.mesh={mesh}",
+        f"--config.batch_size={batch}", f"--config.seq_len={length}",
+        "--config.train.loss_chunk=256", f"--json={tmp_path / 'report.json'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["fits"]
+    assert most is None or report["hbm_bytes"] <= most * 2**30
+    assert report["flops_per_chip"] > report["model_flops_per_chip"]
+    assert (report["dcn_seconds"] > 0) == (slices != "1")

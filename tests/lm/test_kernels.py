@@ -77,6 +77,15 @@ def test_the_program_for_a_platform_calls_its_kernel(platform, arch):
     assert not any(call in text for name, call in CALLS.items() if name != platform)
 
 
+@pytest.mark.parametrize(("remat", "host"), [("offload", True), ("attention", False)])
+def test_offload_sends_attention_to_the_host_and_back(remat, host, monkeypatch):
+    """In the program lowered for a TPU: on a CPU both memories are one."""
+    c = dataclasses.replace(TINY, dtype="bfloat16", head_dim=64, remat=remat)
+    text = lowered("tpu", monkeypatch, P.build(c), random_batch(2, 256, 64))
+    assert bool(re.search(r'annotate_device_placement.*"pinned_host"', text)) is host
+    assert bool(re.search(r'annotate_device_placement.*"device"', text)) is host
+
+
 @pytest.mark.parametrize(("platform", "kernel"), [("tpu", "xla"), ("gpu", "cudnn")])
 @pytest.mark.parametrize("extra", ["learned", "prefix"])
 def test_what_splash_cannot_mask_goes_elsewhere(platform, kernel, extra):
@@ -101,6 +110,7 @@ def test_shapes_that_a_kernel_does_not_take_go_to_xla():
     [
         ("full", True),
         ("attention", True),
+        ("offload", True),
         pytest.param("minimal", True, marks=pytest.mark.slow),
         pytest.param("minimal", False, marks=pytest.mark.slow),
     ],
