@@ -222,8 +222,8 @@ class Stack(nnx.Module):
         c = self.c
         mask = mask._replace(causal=self.causal)
         if c.position == "relative":
-            bias = functools.partial(relative_bias, causal=self.causal)
-            bias = left_to_compiler(bias, "batch", "heads", "length", None)
+            made = functools.partial(relative_bias, causal=self.causal)
+            bias = left_to_compiler(made, "batch", "heads", "length", None)
             learned = bias(self.relative[...], positions_BL)
             mask = mask._replace(learned=learned)
         views = [self.view(positions_BL, mask, c.rope_theta)]
@@ -257,9 +257,13 @@ class Stack(nnx.Module):
         """The layers in one loop; a turn of it is a group of global and local ones."""
         graph, states = nnx.split(self.layers)
         first, period = int(self.c.bare_first), self.c.global_every or 1
-        groups = jax.tree.map(lambda x: x.reshape(-1, period, *x.shape[1:]), states)
+        groups = states
+        if period > 1:
+            groups = jax.tree.map(lambda x: x.reshape(-1, period, *x.shape[1:]), states)
 
         def turn(x: jax.Array, group: Tree) -> tuple[jax.Array, None]:
+            if period == 1:  # the loop's own slice: one cut out of it would be kept a second time
+                return run(group, graph, first, x), None
             for i in range(period):
                 x = run(jax.tree.map(lambda s, i=i: s[i], group), graph, first + i, x)
             return x, None

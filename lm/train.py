@@ -337,7 +337,8 @@ def train(
 
     A folder that `lm.hf` has imported a model into is such a one: at step 0, with its tokenizer.
     `prepared` stands for the data that the config names, `first` gives the state at step 0. With
-    `profile`, a few calls of the step are traced into the folder's profile/. `explicit` is the Trainer's.
+    `profile`, a few calls of the step are traced into the folder's profile/; `explicit` is the
+    Trainer's.
 
     Returns the final evaluation, or None when it was interrupted (then it has been saved).
 
