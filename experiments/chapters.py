@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from data import curation_report, token_lab
 from data import page as html
 from data.errors import UserError
-from experiments import outcome, sweep_charts
+from experiments import outcome, study_chapters, sweep_charts
 from experiments.charts import Chart, axis, shades, text
 from experiments.law_charts import Part, known_rows, law_parts
 from experiments.laws import FORMULA, Law
@@ -177,6 +177,8 @@ def curation(folder: Path) -> list[Part]:
 KINDS = (
     Kind("runs/*.json", "Sweep", sweep),
     Kind("law.json", "Law", law_alone),
+    Kind("emergence.json", "What appears with scale", study_chapters.emergence),
+    Kind("limits.json", "What pretraining does not do", study_chapters.limits),
     Kind("tokens.json", "Tokenizers", tokens),
     Kind("curation.json", "Data", curation),
 )
