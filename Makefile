@@ -3,13 +3,15 @@
 #   PYTHON=python3.12 the Python that makes .venv (3.11 or newer; python3 unless named)
 #   QUICK=1           the same sweep in little time
 #   OUT=DIR           where results go
+#   DATA=PATH         text that sweeps train on: a folder, a file, what make curate wrote
 #   FULL=1            make emergence with more sizes and seeds
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-data setup-gpu setup-lab setup-test setup-parity smoke sweep sweep-long curate figures lab objectives emergence test test-all lint format bench bench-gpu bench-data lock clean
+.PHONY: help ablation setup setup-data setup-gpu setup-lab setup-test setup-parity smoke sweep sweep-long curate figures lab objectives emergence test test-all lint format bench bench-gpu bench-data lock clean
 
 PY := .venv/bin/python
+TEXT = $(if $(DATA),--config.base.data.path='$(DATA)')
 
 ifeq ($(filter-out 0,$(QUICK)),)
   SIZE := tiny
@@ -23,15 +25,19 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
 sweep: setup ## text -> tokenizer -> tokens -> N x D sweep -> law -> frontier -> report (QUICK=1, OUT=)
-	$(PY) -m experiments.sweep --config=configs/sweep.py:$(SIZE) --workdir='$(OUT)'
+	$(PY) -m experiments.sweep --config=configs/sweep.py:$(SIZE) --workdir='$(OUT)' $(TEXT)
 
 sweep-long: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/long)
 sweep-long: setup ## larger models and budgets, two seeds, a run at 10 times the compute; 30 minutes on 2 idle cores (OUT=)
-	$(PY) -m experiments.sweep --config=configs/sweep.py:long --workdir='$(OUT)'
+	$(PY) -m experiments.sweep --config=configs/sweep.py:long --workdir='$(OUT)' $(TEXT)
 
 curate: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/curated)
 curate: setup-data ## the embedded messy crawl -> clean documents and a report of every drop (OUT=)
 	$(PY) -m data.curate --config=configs/curate.py:web --out='$(OUT)'
+
+ablation: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/ablation)
+ablation: setup-data ## one model on a crawl raw, deduplicated, filtered, curated: what cleaning does (OUT=)
+	$(PY) -m experiments.ablation --config=configs/ablation.py --workdir='$(OUT)'
 
 objectives: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/objectives)
 objectives: setup ## GPT, BERT and T5 at equal compute: curves, masks, probes, a law for each (OUT=)
@@ -73,9 +79,10 @@ bench: setup-parity ## training throughput on CPU against PyTorch
 bench-gpu: setup ## training throughput on one GPU; without one, that the programs call the fused kernel
 	$(PY) -m experiments.bench_gpu
 
-bench-data: setup-test ## how fast batches are made, sources read, pages extracted and curated
+bench-data: setup-test ## how fast batches are made, sources read, pages extracted, text tokenized, curated
 	$(PY) -m data.bench
 	$(PY) -m data.bench_sources
+	$(PY) -m data.bench_tokenizer
 	$(PY) -m data.bench_curation
 
 setup: ## .venv with the locked core requirements

@@ -30,6 +30,7 @@ from data.errors import UserError, suggest
 from data.files import hash_bytes, hash_file, write_atomic
 from data.html import EXTRACTORS
 from data.ledger import Ledger
+from data.source import CURATION
 from data.stages import FILTERS
 from data.steps import Apply, Read, ReadBack, Settle, Source, TokenCounter, Write, share
 
@@ -175,7 +176,7 @@ def fingerprint(c: Any, files: Sequence[tuple[str, Source]]) -> dict[str, Any]:
 
 def claim(out: Path, decides: dict[str, Any]) -> None:
     """Take the output folder for this run; UserError where it holds another one."""
-    file = out / "curation.json"
+    file = out / CURATION
     if file.exists():
         if json.loads(file.read_text("utf-8")) != decides:
             raise UserError(

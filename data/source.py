@@ -21,6 +21,7 @@ from data.files import hash_file
 
 EMBEDDED = Path(__file__).with_name("corpus")
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+CURATION = "curation.json"  # in a folder of data.curate; its result is in documents/
 CHUNK = 1 << 20
 LONG = 1 << 17  # bytes from which a .txt file is read as several documents ...
 PART = 1 << 16  # ... of about this size
@@ -59,6 +60,10 @@ def text_files(path: str = "") -> tuple[list[Path], Path]:
         return [root], root.parent
     if not root.exists():
         raise UserError(f"{root}: no such file or folder of text")
+    if (root / CURATION).exists():  # what lies between the stages is beside the result
+        if not (root / "report.json").exists():
+            raise UserError(f"{root}: its curation is not finished; run the same command again")
+        root = root / "documents"
     try:
         files = [Path(where) / name for where, _, names in _walk(root) for name in names]
     except OSError as error:

@@ -14,8 +14,9 @@ included: those two kinds of character go around the library.
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,11 @@ SPACE = "\u2581"
 # Characters that SentencePiece keeps for itself, and text that has no UTF-8.
 AROUND = re.compile("[\u2581\ud800-\udfff]+")
 RESERVED = re.compile("[\0\u2581\u2585\ud800-\udfff]+")
+# What no piece spans: a word with the spaces before it, and newlines. BPE joins neighbours only, so
+# it makes the same of a word wherever that stands.
+WORD = re.compile(r"\n+| *[^ \n]+| +")
+CACHED_WORDS = 1 << 18  # that a tokenizer remembers at most ...
+LONG_WORD = 40  # ... none longer (characters): they hardly recur
 
 
 def sentinel_count(vocab_size: int) -> int:
@@ -42,6 +48,22 @@ def sentinel_count(vocab_size: int) -> int:
 def smallest_vocab(vocab_size: int) -> int:
     """Return the number of ids that are not pieces: control symbols and bytes."""
     return FIRST_SENTINEL + sentinel_count(vocab_size) + 256
+
+
+class Words(dict[str, tuple[int, ...]]):
+    """The ids of words, each encoded when it is first looked up."""
+
+    def __init__(self, encode: Callable[[str], list[int]]):
+        super().__init__()
+        self.encode = encode
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        ids = tuple(self.encode(word))
+        if len(word) <= LONG_WORD:
+            if len(self) >= CACHED_WORDS:
+                self.clear()
+            self[word] = ids
+        return ids
 
 
 class Tokenizer:
@@ -64,6 +86,7 @@ class Tokenizer:
         self.vocab_size: int = self._processor.get_piece_size()
         self.sentinels = range(FIRST_SENTINEL, FIRST_SENTINEL + sentinel_count(self.vocab_size))
         self.first_byte = self.sentinels.stop
+        self._words = Words(self._processor.encode)
         piece = self._processor.id_to_piece
         if self.vocab_size < self.first_byte + 256 or piece(self.first_byte) != "<0x00>":
             raise UserError("a SentencePiece model with another layout of ids; train it here")
@@ -102,6 +125,14 @@ class Tokenizer:
         return np.array([self._processor.get_score(i) for i in range(self.vocab_size)], np.float64)
 
     @cached_property
+    def _by_words(self) -> bool:
+        """Whether words can be encoded one by one: scores of BPE are whole numbers, the ranks."""
+        first = self.first_byte + 256
+        ranked = bool((self.scores[first:] == -np.arange(self.vocab_size - first)).all())
+        words = (WORD.fullmatch(piece.decode()) for piece in self.pieces[first:])
+        return ranked and all(words)
+
+    @cached_property
     def byte_lengths(self) -> np.ndarray:
         return np.array([len(piece) for piece in self.pieces], np.int64)
 
@@ -111,7 +142,12 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each string, as `encode` does."""
-        ids = self._processor.encode([AROUND.sub("\n", text) for text in texts], num_threads=1)
+        usual = [AROUND.sub("\n", text) for text in texts]
+        if self._by_words:
+            known = self._words.__getitem__
+            ids = [list(chain.from_iterable(map(known, WORD.findall(text)))) for text in usual]
+        else:
+            ids = self._processor.encode(usual, num_threads=1)
         for row, text in enumerate(texts):
             if AROUND.search(text):
                 ids[row] = self._encode_around(text)

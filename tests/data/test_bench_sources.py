@@ -1,6 +1,6 @@
-"""The benchmark of sources measures all of the text."""
+"""The benchmarks of sources and tokenizers measure all of the text."""
 
-from data import bench_sources
+from data import bench_sources, bench_tokenizer
 from data.documents import Document
 
 
@@ -17,3 +17,10 @@ def test_the_table(capsys):
     bench_sources.main(rounds=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and all(float(line.split()[-1]) > 0 for line in lines[1:])
+
+
+def test_the_table_of_tokenizers(capsys):
+    bench_tokenizer.main(limit=400, rounds=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(float(cell) > 0 for line in lines[1:] for cell in line.split()[-2:])

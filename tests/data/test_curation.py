@@ -90,6 +90,7 @@ def test_the_page_shows_the_figures_and_asks_for_nothing(fresh) -> None:
 def test_training_reads_the_result(fresh) -> None:
     _, out, report = fresh
     assert len(list(source.read(str(out / "documents")))) == report["rows_out"]
+    assert source.fingerprint(str(out)) == source.fingerprint(str(out / "documents"))
 
 
 def test_a_second_run_does_nothing_and_another_config_is_refused(fresh) -> None:

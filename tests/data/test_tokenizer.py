@@ -9,11 +9,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from data import source
 from data.errors import UserError
 from data.prepare import prepare
 from data.tokenizer import (
+    AROUND,
     EOT,
     FIRST_SENTINEL,
+    LONG_WORD,
     MAX_LINE,
     Tokenizer,
     _common_characters,
@@ -55,6 +58,28 @@ def test_every_string_round_trips_and_none_gives_a_control_symbol(tokenizer, str
     assert tokenizer.decode(ids) == string
     assert all(id_ >= tokenizer.first_byte for id_ in ids)
     assert tokenizer.byte_lengths[ids].sum() == len(string.encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=400)
+@given(st.lists(any_text | st.sampled_from([text(0, 20), text(1, 30)]), max_size=4).map("".join))
+@example("a  b\u2585 \n\n  \n c\t d\u00e9 \u4e2d\u6587 \u3000 x" * 2)
+def test_words_one_by_one_give_what_sentencepiece_makes_of_the_whole(tokenizer, string):
+    string = AROUND.sub("", string)
+    assert tokenizer.encode(string) == tokenizer._processor.encode(string)
+
+
+def test_words_one_by_one_give_the_same_on_real_text(tokenizer):
+    assert tokenizer._by_words == (tokenizer.scores[-1] == np.floor(tokenizer.scores[-1]))
+    texts = [AROUND.sub("", d.text) for d in itertools.islice(source.read(), 0, None, 100)]
+    assert tokenizer.encode_batch(texts) == tokenizer._processor.encode(texts)
+
+
+def test_few_words_are_remembered(tokenizer, monkeypatch):
+    monkeypatch.setattr("data.tokenizer.CACHED_WORDS", 10)
+    fresh = Tokenizer(tokenizer.model)
+    string = text(2, 500) + "x" * 100
+    assert fresh.encode(string) == tokenizer.encode(string)
+    assert len(fresh._words) <= 10 and all(len(word) <= LONG_WORD for word in fresh._words)
 
 
 @given(st.lists(any_text, max_size=5))
