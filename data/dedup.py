@@ -3,8 +3,8 @@
 Exact, sentence and substring deduplication all say: of equal pieces the first stays. Each task
 writes the 64-bit hashes of its pieces, `Sign`; a task for each range of hashes finds those that
 came before, `Find`; and each task takes its own out again, `Remove`. `ranges` of hashes share all
-pieces evenly, and memory holds one of them. A false match among n pieces has a chance of about
-n**2 / 2**65.
+pieces evenly, and each is searched by shards of about SHARD bytes, so that memory does not grow
+with it. A false match among n pieces has a chance of about n**2 / 2**65.
 
 Pieces are: a document (all its letters and digits, case folded), every run of 3 sentences or
 lines as in C4 (Raffel et al. 2020), or every run of 50 words (Lee et al. 2022 take 50 tokens).
@@ -23,7 +23,6 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignatur
 from datatrove.utils.hashing import HashConfig
 
 from data import overlap
-from data.files import write_atomic
 from data.ledger import Ledger
 from data.shuffle import mix
 from data.words import SENTENCE_END
@@ -31,6 +30,10 @@ from data.words import SENTENCE_END
 PIECE = np.dtype([("hash", "<u8"), ("document", "<u4"), ("start", "<u4"), ("end", "<u4")])
 SENTENCES = 3
 HALF = np.uint64(32)  # bits
+LOW = np.uint64(2**32 - 1)
+SHARD = 1 << 25  # bytes of pieces that are compared at a time
+BLOCK = 1 << 16  # pieces read at a time
+HELD = 1 << 23  # bytes that a task holds before it writes them, over all its files
 WORDS = 50
 
 
@@ -107,7 +110,8 @@ class Sign(PipelineStep):
 
     def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         pieces = PIECES[self.kind]
-        files = [Spill(self.folder / f"{i:04d}" / f"{rank:05d}.pieces") for i in range(self.ranges)]
+        names = [self.folder / f"{i:04d}" / f"{rank:05d}.pieces" for i in range(self.ranges)]
+        files = [Spill(name, HELD // self.ranges) for name in names]
         for number, document in enumerate(data):
             hashes, starts, ends = pieces(document.text)
             records = np.zeros(len(hashes), PIECE)
@@ -124,10 +128,8 @@ class Sign(PipelineStep):
 class Spill:
     """An array that grows on disk: held up to a size, then appended; complete once closed."""
 
-    LIMIT = 1 << 20  # bytes held
-
-    def __init__(self, path: Path):
-        self.path, self.size = path, 0
+    def __init__(self, path: Path, limit: int = 1 << 20):
+        self.path, self.limit, self.size = path, limit, 0
         self.held: list[np.ndarray] = []
         self.hidden = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +138,7 @@ class Spill:
     def add(self, records: np.ndarray) -> None:
         self.held.append(records)
         self.size += records.nbytes
-        if self.size > self.LIMIT:
+        if self.size > self.limit:
             self._flush()
 
     def _flush(self) -> None:
@@ -163,17 +165,36 @@ class Find(PipelineStep):
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         files = sorted((self.folder / f"{rank:04d}").glob("*.pieces"))
-        parts = [np.fromfile(file, PIECE) for file in files]
-        owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        records = np.concatenate(parts) if parts else np.zeros(0, PIECE)
-        del parts
-        order = np.argsort(records["hash"], kind="stable")  # within a hash, as they came
-        records, owners = records[order], owners[order]
-        repeated = np.zeros(len(records), bool)
-        repeated[1:] = records["hash"][1:] == records["hash"][:-1]
-        for i, file in enumerate(files):
-            found = records[repeated & (owners == i)]
-            write_atomic(self.out / f"{rank:04d}" / f"{file.stem}.repeated", found.tobytes())
+        shards = 1 + sum(file.stat().st_size for file in files) // SHARD
+        outs = [Spill(self.out / f"{rank:04d}" / f"{file.stem}.repeated") for file in files]
+        for shard in range(shards):
+            parts = [_of_shard(file, shard, shards, world_size) for file in files]
+            for found, out in zip(_repeated(parts), outs, strict=True):
+                out.add(found)
+        for out in outs:
+            out.close()
+
+
+def _of_shard(file: Path, shard: int, shards: int, ranges: int) -> np.ndarray:
+    """Return a file's pieces in one of the shards that a range of hashes is cut into."""
+    kept = []
+    with open(file, "rb") as data:
+        while len(pieces := np.fromfile(data, PIECE, BLOCK)):
+            within = ((pieces["hash"] >> HALF) * np.uint64(ranges)) & LOW  # its range, 0 to 2**32
+            kept.append(pieces[(within * np.uint64(shards)) >> HALF == shard])
+    return np.concatenate(kept) if kept else np.zeros(0, PIECE)
+
+
+def _repeated(parts: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield of each part, in the order of hashes, the pieces that one before them equals."""
+    owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    records = np.concatenate(parts) if parts else np.zeros(0, PIECE)
+    order = np.argsort(records["hash"], kind="stable")  # within a hash, as they came
+    records, owners = records[order], owners[order]
+    repeated = np.zeros(len(records), bool)
+    repeated[1:] = records["hash"][1:] == records["hash"][:-1]
+    for i in range(len(parts)):
+        yield records[repeated & (owners == i)]
 
 
 class Remove(PipelineStep):

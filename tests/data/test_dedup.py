@@ -7,7 +7,7 @@ from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupCl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import source
+from data import dedup, source
 from data.dedup import (
     PIECES,
     SENTENCES,
@@ -47,6 +47,27 @@ def remove(texts: list[str], kind: str, folder, ranges: int = 2) -> list[list[st
         step = Remove(folder / "found", kind, Ledger(), len, min_words=1)
         left.append([d.text for d in step.run(iter(share), rank, TASKS)])
     return left
+
+
+def test_shards_of_any_size_find_the_same(tmp_path, monkeypatch) -> None:
+    texts = [d.text[:3000] for d in source.read() if d.kind == "papers"][:30] * 2
+
+    def found(folder) -> dict[str, bytes]:
+        remove(texts, "substring", folder)
+        files = folder.rglob("*.repeated")
+        return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+    whole = found(tmp_path / "whole")
+    assert sum(map(len, whole.values())) > 100_000
+    monkeypatch.setattr(dedup, "SHARD", 1 << 14)
+    monkeypatch.setattr(dedup, "BLOCK", 100)
+    monkeypatch.setattr(dedup, "HELD", 1 << 10)
+    assert found(tmp_path / "shards") == whole
+    sizes, real = [], dedup._repeated
+    spy = lambda parts: sizes.append(sum(map(len, parts))) or real(parts)  # noqa: E731
+    monkeypatch.setattr(dedup, "_repeated", spy)
+    Find(tmp_path / "whole" / "pieces", tmp_path / "again").run(None, 0, 2)
+    assert len(sizes) > 10 and max(sizes) * dedup.PIECE.itemsize < 2 << 14
 
 
 few = st.lists(st.text("ab .", max_size=8), max_size=12)
