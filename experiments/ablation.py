@@ -12,8 +12,9 @@ where it was stopped.
 
 import itertools
 import json
+import pickle
 import sys
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,29 +25,17 @@ from data.errors import UserError, run
 from data.files import only_writer, write_atomic
 from data.parallel import cpu_count, parallel_map
 from experiments import ablation_data
-from experiments.ablation_data import ASKED, READ, Passage, Texts
+from experiments.ablation_data import ASKED, READ
+from experiments.ablation_train import ALL, EQUAL, TEXTS, Trial, train
 from experiments.tables import table
 from lm.config import check_same_run, flatten, load, resolve
 
-ALL, EQUAL = "all text", "equal unique tokens"
 MEASURES = {
     "held_out": "held-out bits/byte",
     "repeated": "repeated passages, bits/byte",
     "single": "single passages, bits/byte",
     "verbatim": "repeated passages verbatim",
 }
-
-
-class Trial(NamedTuple):
-    """One model to be trained."""
-
-    version: str
-    text: str  # ALL or EQUAL
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.version}-{self.text.replace(' ', '-')}-{self.seed}"
 
 
 class Mean(NamedTuple):
@@ -82,67 +71,6 @@ def claim(folder: Path, c: ConfigDict) -> None:
     if path.exists():
         check_same_run(path, json.loads(path.read_text("utf-8")), json.loads(json.dumps(new)))
     write_atomic(path, json.dumps(new, indent=1) + "\n")
-
-
-@cache
-def trainer(base: str, folder: str, seed: int) -> Any:
-    """One compiled trainer for all runs of a seed: only its batches change. And the texts."""
-    from lm.platform import configure
-
-    configure(cpu_devices=1)
-    import jax
-
-    from data.prepare import Prepared
-    from lm.train import Trainer
-
-    config = ConfigDict(json.loads(base))
-    config.seed = seed
-    texts = load_texts(folder)
-    prepared = Prepared(texts.tokenizer, texts.valid, texts.valid, {})
-    return Trainer(config, prepared, jax.devices()[:1]), texts
-
-
-@cache
-def load_texts(folder: str) -> Texts:
-    import pickle
-
-    return pickle.loads((Path(folder) / "texts.pickle").read_bytes())
-
-
-def train(base: str, folder: str, trial: Trial) -> dict[str, float]:
-    """Train one model and measure it."""
-    from data.batch import Batches
-    from lm.load import Run
-
-    one, texts = trainer(base, folder, trial.seed)
-    sizes = {name: sum(map(len, rows)) for name, rows in texts.versions.items()}
-    tokens = min(sizes.values()) if trial.text == EQUAL else 0
-    store = ablation_data.training_store(texts.versions[trial.version], tokens, trial.seed)
-    one.batches = Batches(store, one.config.batch_size, one.objective, trial.seed)
-    state = one.run(one.init(), one.config.steps)
-    model = Run(
-        one.config, texts.tokenizer, one.objective, one.model, state.params, int(state.step)
-    )
-    lengths = texts.tokenizer.byte_lengths
-    repeated, verbatim = ask(model, texts.repeated, lengths)
-    return {
-        "held_out": float(one.evaluate(state).bits_per_byte),
-        "repeated": repeated,
-        "single": ask(model, texts.single, lengths)[0],
-        "verbatim": verbatim,
-        "unique_tokens": float(len(store)),
-        "epochs": one.config.steps * one.tokens_per_step / len(store),
-    }
-
-
-def ask(model: Any, passages: list[Passage], lengths: np.ndarray) -> tuple[float, float]:
-    """Bits/byte of what follows READ tokens of the passages; the share written word for word."""
-    from lm.score import Request, score
-
-    scores = score(model, [Request(p.ids[:READ], p.ids[READ:]) for p in passages])
-    size = sum(int(lengths[p.ids[READ:]].sum()) for p in passages)
-    bits = -sum(s.nats for s in scores) / np.log(2) / size
-    return float(bits), float(np.mean([s.greedy for s in scores]))
 
 
 def mean(values: list[float]) -> Mean:
@@ -185,8 +113,6 @@ def show(rows: list[dict[str, Any]]) -> str:
 
 def ablate(c: ConfigDict, folder: Path) -> list[dict[str, Any]]:
     """Everything: texts, models, table, figure."""
-    import pickle
-
     from experiments import ablation_figure
 
     base = check(c).to_json()
@@ -196,7 +122,7 @@ def ablate(c: ConfigDict, folder: Path) -> list[dict[str, Any]]:
         if not some:
             raise UserError(f"the versions share no {sort} passage of {READ + ASKED} tokens")
         print(f"{len(some)} {sort} passages, {np.mean([p.copies for p in some]):.1f} copies each")
-    write_atomic(folder / "texts.pickle", pickle.dumps(texts))
+    write_atomic(folder / TEXTS, pickle.dumps(texts))
     grid = itertools.product(c.seeds, c.versions, (ALL, EQUAL))
     trials = [Trial(version, text, seed) for seed, version, text in grid]
     paths = {trial: folder / "runs" / f"{trial.name}.json" for trial in trials}

@@ -1,10 +1,15 @@
 """The chain as a whole: counts add up, a resumed run equals a fresh one, faults stay local."""
 
 import gzip
+import html
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +18,10 @@ import zstandard
 from datatrove.pipeline.base import PipelineStep
 
 from data import curation, curation_report, executors, source
+from data.embed_labels import benchmarks
 from data.errors import UserError
 from data.settings import read_config
+from tests.data.warcs import http, packed, warc
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = str(ROOT / "configs" / "curate.py")
@@ -81,9 +88,9 @@ def test_rows_in_are_rows_out_and_rows_dropped(fresh) -> None:
 
 def test_the_page_shows_the_figures_and_asks_for_nothing(fresh) -> None:
     _, out, report = fresh
-    html = (out / "report.html").read_text()
-    assert f"{report['rows_in']:,} records in" in html and "not JSON" in html
-    assert "src=" not in html and "<script" not in html
+    page = (out / "report.html").read_text()
+    assert f"{report['rows_in']:,} records in" in page and "not JSON" in page
+    assert "src=" not in page and "<script" not in page
     assert curation_report.totals(report) in curation_report.table(report)
 
 
@@ -117,6 +124,60 @@ def test_a_resumed_run_equals_a_fresh_one(fresh, tmp_path) -> None:
     c.run.workers = 1
     curation.curate(c, again)
     assert outcome(again) == outcome(out)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_line_and_the_same_command_goes_on(fresh, tmp_path) -> None:
+    """Files may not grow beyond 16 kB, as on a disk that is nearly full; then they may."""
+    path, out, _ = fresh
+    command = (
+        f"{sys.executable} -m data.curate --config={CONFIG}:web --config.path={path} "
+        f"--config.run.tasks=3 --config.run.workers=2 --out={tmp_path / 'out'}"
+    )
+
+    def run(limit: str) -> subprocess.CompletedProcess:
+        shell = ["bash", "-c", f"ulimit -f {limit}; exec {command}"]
+        return subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
+
+    full = run("16")
+    assert full.returncode == 2 and "00-read" in full.stderr.splitlines()[-1]
+    assert any("File too large" in line or "space" in line for line in full.stderr.splitlines())
+    assert "Traceback" not in full.stderr
+    written = [file for file in (tmp_path / "out").rglob("documents/*") if file.is_file()]
+    assert not any(file.name.startswith(".") for file in written)  # nothing half
+    assert run("unlimited").returncode == 0
+    assert outcome(tmp_path / "out") == outcome(out)
+
+
+def test_planted_contamination_is_found_in_the_crawl(tmp_path) -> None:
+    """Articles of the crawl with a benchmark's text in them go; the same ones without it stay."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(curation.CRAWL / "crawl-0.warc.gz", tmp_path / "in")
+    truth = map(json.loads, source.read_lines(curation.CRAWL / "truth.jsonl.zst"))
+    articles = [row["main_text"] for row in truth if row.get("main_text")][:40:4]
+    planted, pages = Counter(), []
+    for number, (name, file) in enumerate(sorted(benchmarks().items())):
+        article = articles[number].split("\n")
+        item = next(d.text for d in source.read(str(file)) if len(d.text.split()) > 20)
+        planted[name] += 1
+        for kind, lines in (
+            ("clean", article),
+            ("planted", [*article[:1], " ".join(item.split()), *article[1:]]),
+        ):
+            body = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line.strip())
+            page = f"<html><body><article>{body}</article></body></html>".encode()
+            url = f"https://planted.example/{kind}/{name}"
+            pages.append(warc(http(page, media="text/html; charset=utf-8"), url=url))
+    (tmp_path / "in" / "planted.warc.gz").write_bytes(packed(pages))
+    c = config(tmp_path / "in")
+    c.stages = ("decontaminate",)
+    report = curation.curate(c, tmp_path / "out")
+    kept = {d["url"] for d in documents(tmp_path / "out")}
+    assert {u for u in kept if "planted.example" in u} == {
+        f"https://planted.example/clean/{name}" for name in planted
+    }
+    assert len(planted) == 9 and report["contamination"] == planted
+    assert report["dropped"]["decontaminate"] == {"in a benchmark": 9}
 
 
 class Fails(PipelineStep):

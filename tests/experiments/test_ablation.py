@@ -14,7 +14,7 @@ from data.documents import Document
 from data.errors import UserError
 from data.tokenizer import EOT, train
 from experiments import ablation, ablation_data
-from experiments.ablation import ALL, EQUAL, Trial
+from experiments.ablation_train import ALL, EQUAL, Trial
 
 ROOT = Path(__file__).parent.parent.parent
 
