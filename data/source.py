@@ -245,7 +245,10 @@ def _tfds_files(path: str) -> tuple[list[Path], Path]:
 
 def _tfds_documents(path: str) -> Iterator[Document]:
     builder = _tfds_builder(path)
-    field = _text_feature(builder.info.features, path)
+    features = builder.info.features
+    field = _text_feature(features, path)
+    texts = [name for name, feature in features.items() if type(feature).__name__ == "Text"]
+    known = [name for name in FIELDS if name in texts and name not in (field, "split")]
     splits = [name for name in ("train", "validation") if name in builder.info.splits]
     if not splits:
         raise UserError(f'{path}: no split "train" or "validation"')
@@ -267,7 +270,9 @@ def _tfds_documents(path: str) -> Iterator[Document]:
                 raise UserError(
                     f"{path}, example {name}: not UTF-8 at byte {error.start:,} ({error.reason})"
                 ) from error
-            yield Document(text, id=name, source=path, split=given)
+            fields = {k: example[k].decode("utf-8", "replace") for k in known}
+            own = {k: v for k, v in fields.items() if v}
+            yield Document(text, **{"id": name, "source": path} | own, split=given)
 
 
 def _first_sentence(error: Exception) -> str:
