@@ -96,7 +96,8 @@ class Toxicity:
         return True
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
+    """Return which of the three parts a text, by itself or by its id, belongs to."""
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % 5
     return {0: "test", 1: "development"}.get(number, "train")
 
@@ -104,10 +105,10 @@ def _part(name: str) -> str:
 def rows() -> Iterator[Row]:
     """Yield tweets and clean paragraphs; the parts share no tweet and no clean document."""
     for tweet in labels("toxicity_tweets"):
-        yield Row(tweet["text"], tweet["toxic"], False, _part(tweet["text"]))
+        yield Row(tweet["text"], tweet["toxic"], False, part_of(tweet["text"]))
     for document in source.read():
         if document.kind in CLEAN_KINDS:
-            part = _part(document.id)
+            part = part_of(document.id)
             for text in document.text.split("\n"):
                 digest = hashlib.sha256(text.encode()).digest()
                 if len(text) >= 40 and digest[0] % CLEAN_SHARE == 0:

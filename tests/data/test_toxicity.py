@@ -19,8 +19,8 @@ def test_held_out_figures_reach_what_is_promised() -> None:
 
 def test_a_row_has_one_part() -> None:
     """By its text, or for a paragraph by its document, so none is trained on and tested on."""
-    parts = [toxicity._part(str(i)) for i in range(5000)]
-    assert parts == [toxicity._part(str(i)) for i in range(5000)]
+    parts = [toxicity.part_of(str(i)) for i in range(5000)]
+    assert parts == [toxicity.part_of(str(i)) for i in range(5000)]
     assert 900 < parts.count("test") < 1100 and parts.count("train") > 2850
 
 
