@@ -82,7 +82,7 @@ async function loadLibrary() {
 // What the law says of each stop is in the page as experiments.frontier prints it; here only the
 // stop is chosen and priced.
 function figure(x) {
-  return x >= 1e6 || (x > 0 && x < 1e-3) ? x.toExponential(2) : Number(x.toPrecision(3)).toLocaleString("en-US");
+  return x >= 1e9 || (x > 0 && x < 1e-3) ? x.toExponential(2) : Number(x.toPrecision(3)).toLocaleString("en-US");
 }
 
 function setUp(slider) {
