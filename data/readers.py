@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from data import books, code, conversations, latex, records, warc, wikitext
+from data import books, code, conversations, latex, mail, records, warc, wikitext
 from data.charset import decode
 from data.documents import Document, Skip, Skipped, Skips
 from data.errors import UserError, suggest
@@ -120,6 +120,7 @@ READERS: dict[str, Reader] = {
     "code": code.sources,
     "papers": latex.tex,
     "irc": conversations.irc,
+    "mbox": mail.mbox,
     "jsonl": records.jsonl,
     "parquet": records.parquet,
 }
@@ -133,6 +134,7 @@ SUFFIXES: dict[str, Reader] = {
     ".xml": wikitext.dump,
     ".tex": latex.tex,
     ".log": conversations.irc,
+    ".mbox": mail.mbox,
     ".jsonl": records.jsonl,
     ".ndjson": records.jsonl,
     ".parquet": records.parquet,
