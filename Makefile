@@ -5,10 +5,11 @@
 #   OUT=DIR           where results go
 #   DATA=PATH         text that sweeps train on: a folder, a file, what make curate wrote
 #   FULL=1            make emergence with more sizes and seeds
+#   FROM=DIR          the run that make limits asks
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help ablation setup setup-data setup-gpu setup-lab setup-test setup-parity smoke sweep sweep-long curate figures lab objectives emergence test test-all lint format bench bench-gpu bench-data lock clean
+.PHONY: help ablation setup setup-data setup-gpu setup-lab setup-test setup-parity smoke sweep sweep-long curate figures lab objectives emergence limits test test-all lint format bench bench-gpu bench-data lock clean
 
 PY := .venv/bin/python
 TEXT = $(if $(DATA),--config.base.data.path='$(DATA)')
@@ -50,6 +51,10 @@ smoke: setup ## does all of it work here: training, kernels, kill and resume, ge
 emergence: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/emergence$(if $(filter-out 0,$(FULL)),-full))
 emergence: setup ## five abilities mixed into text: where each starts, and how suddenly (FULL=1 for hours of it, OUT=)
 	$(PY) -m experiments.emergence --config=configs/emergence.py:$(if $(filter-out 0,$(FULL)),full,tiny) --workdir='$(OUT)'
+
+limits: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/limits)
+limits: setup-data ## what pretraining does not do, before and after a fine-tune (OUT=, FROM= a run's folder)
+	$(PY) -m experiments.limits --config=configs/limits.py:tiny --workdir='$(OUT)' --from='$(FROM)'
 
 figures: OUT := $(if $(filter command%,$(origin OUT)),$(OUT),out/figures)
 figures: setup ## figures of published papers, with published numbers beside ours (OUT=)

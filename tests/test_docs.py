@@ -27,7 +27,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES = [page for page in PAGES if page.exists()]
 ROOMS = ("configs", "data", "lm", "experiments")
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).glob("*.py"))
-MAKE_VARIABLES = ("FULL", "OUT", "PIP_EXTRA_INDEX_URL", "PYTHON", "QUICK")
+MAKE_VARIABLES = ("FROM", "FULL", "OUT", "PIP_EXTRA_INDEX_URL", "PYTHON", "QUICK")
 ELSEWHERE = (
     "cd",
     "export",
