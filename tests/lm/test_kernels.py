@@ -78,10 +78,10 @@ def test_the_program_for_a_platform_calls_its_kernel(platform, arch):
 
 
 @pytest.mark.parametrize(("remat", "host"), [("offload", True), ("attention", False)])
-def test_offload_sends_attention_to_the_host_and_back(remat, host, monkeypatch):
+def test_offload_sends_attention_to_the_host_and_back(remat, host):
     """In the program lowered for a TPU: on a CPU both memories are one."""
     c = dataclasses.replace(TINY, dtype="bfloat16", head_dim=64, remat=remat)
-    text = lowered("tpu", monkeypatch, P.build(c), random_batch(2, 256, 64))
+    text = lowered("tpu", P.build(c), random_batch(2, 256, 64))
     assert bool(re.search(r'annotate_device_placement.*"pinned_host"', text)) is host
     assert bool(re.search(r'annotate_device_placement.*"device"', text)) is host
 
