@@ -164,14 +164,16 @@ def surface(law: Law, optima: list[Optimum], records: list[Record]) -> Chart:
     return Chart(
         "surface",
         "Loss surface of the fitted law",
-        "The runs of the fit lie in the box; all outside it is extrapolated from them, and the "
-        "intervals in the hover texts and the table say how far that can be trusted.",
+        "The line is the compute-optimal frontier, red dots are published models. The runs of the "
+        "fit lie in the box; all outside it is extrapolated from them, and the intervals in the "
+        "hover texts and the table say how far that can be trusted.",
         [contour, line, *([runs] if records else []), known],
         {
             "xaxis": axis("parameters N", True, **COUNTS, range=[*np.log10(N[[0, -1]])]),
             "yaxis": axis("tokens D", True, **COUNTS, range=[*np.log10(D[[0, -1]])]),
             "shapes": [box],
             "height": 520,
+            "showlegend": False,
         },
         rows,
     )
