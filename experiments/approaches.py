@@ -13,6 +13,7 @@ import numpy as np
 from data.errors import UserError
 from experiments import akima, downstream, forms, overtraining, repeated_data, schedule_law
 from experiments.envelope import fit_envelope
+from experiments.identify import check_identifiable
 from experiments.isoflop import fit_isoflop
 from experiments.minimise import Fit
 from experiments.rows import read_columns
@@ -102,6 +103,7 @@ def interpolated(path: str, options: Options) -> Found:
 
 def kaplan(path: str, options: Options) -> Found:
     used = read(path, options.parameters).fitted
+    check_identifiable(used, 4)
     draws = min(options.bootstrap, 200)
     return _shown(forms.fit_kaplan(used.N, used.D, used.loss, options.delta, draws))
 
@@ -142,29 +144,38 @@ def broken(path: str, options: Options) -> Found:
 
 def two_step(path: str, options: Options) -> Found:
     """Column x: the task's loss, column y: its accuracy, both along runs named by run_id."""
-    names = ["run_id", "N", "D", options.x, options.y]
-    run, N, D, loss, accuracy = read_columns(path, names).values()
-    law = downstream.fit(run, N, D, loss, accuracy)
+    columns = read_columns(path, ["run_id", "N", "D", options.x, options.y])
+    run, accuracy = columns["run_id"], columns[options.y]
+    if accuracy.dtype.kind != "f" or not ((accuracy >= 0) & (accuracy <= 1)).all():
+        raise UserError(f'{path}: "{options.y}" must be an accuracy from 0 to 1 in every row')
+    positive = _numbers({name: columns[name] for name in ("N", "D", options.x)}, path)
+    N, D = positive["N"], positive["D"]
+    law = downstream.fit(run, N, D, positive[options.x], accuracy)
     e, a, b, alpha, beta = law.theta
-    s = law.sigmoid
+    s, found = law.sigmoid, law.task_loss.diagnostics
     last = int(np.argmax(N * D))
     ends = law.interval(N[last], D[last])
     lines = [
         f"task loss = {np.exp(e):.4g} + {np.exp(a):.4g}/N^{alpha:.4f} + "
-        f"{np.exp(b):.4g}/D^{beta:.4f}; objective {law.objective:.6g}",
-        f"accuracy = {s.b:.4g} {s.a:+.4g} / (1 + exp(-{s.k:.4g} (loss - {s.L0:.4g})))",
+        f"{np.exp(b):.4g}/D^{beta:.4f}; objective {law.task_loss.objective:.6g}, reached by "
+        f"{found['share_of_starts_at_best']:.0%} of {found['starts_polished']} starts; condition "
+        f"number {found['condition_number']:.2g}; flattest direction: {found['flat_direction']}",
+        str(law.sigmoid_fit),
         f"at the largest run, N {N[last]:.3g}, D {D[last]:.3g}: accuracy "
         f"{law.accuracy(N[last], D[last]):.4f} ({ends[0]:.4f} to {ends[1]:.4f}, 90%), measured "
         f"{accuracy[last]:.4f}",
     ]
-    draws = np.array([[*theta, *sigmoid] for theta, sigmoid in law.draws])
+    lines += [f"warning: task loss: {w}" for w in law.task_loss.warnings]
+    draws = np.hstack([law.task_loss.draws, law.sigmoids])
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     names = ["log_E", "log_A", "log_B", "alpha", "beta", *(f"sigmoid_{n}" for n in s._fields)]
     values = [*law.theta.tolist(), *s]
     return "\n".join(lines), {
         "params": dict(zip(names, values, strict=True)),
         "intervals": dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True)),
-        "objective": law.objective,
+        "objective": law.task_loss.objective,
+        "task_loss": {k: v for k, v in law.task_loss.to_dict().items() if k != "conventions"},
+        "accuracy": law.sigmoid_fit.to_dict(),
     }
 
 
@@ -180,7 +191,9 @@ def power(path: str, options: Options) -> Found:
 
 
 def schedules(path: str, options: Options) -> Found:
-    run, step, rate, loss = read_columns(path, ["run_id", "step", "lr", "loss"]).values()
+    columns = read_columns(path, ["run_id", "step", "lr", "loss"])
+    run = columns.pop("run_id")
+    step, rate, loss = _numbers(columns, path).values()
     logged = [
         schedule_law.Curve(step[run == r], rate[run == r], loss[run == r]) for r in np.unique(run)
     ]

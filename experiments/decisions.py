@@ -15,14 +15,13 @@ import numpy as np
 from data.errors import Parser, UserError, run
 from data.files import human_count
 from experiments.frontier import parse_budgets
-from experiments.known_models import MODELS, KnownModel
+from experiments.known_models import GPT4_CLASS, MODELS, KnownModel
 from experiments.laws import Interval, Law, Optimum, best_log_N, mean_loss
 from experiments.per_token import PerToken
 from experiments.tables import table
 from experiments.uncertainty import quantiles
 from lm.chips import CHIPS
 
-GPT4_COMPUTE = 2.1e25  # FLOPs of GPT-4's class (Epoch AI's estimate; its N and D are not public)
 SIX_N_D = PerToken()
 
 
@@ -151,13 +150,14 @@ def show_models(law: Law) -> str:
              f"{j.D.value / j.N.value:.1f}", f"{j.excess.value:.4f}",
              f"{j.wasted.value:.0%}", f"{j.wasted.low:.0%}-{j.wasted.high:.0%}"]
         )  # fmt: skip
-    optimum = law.optimal(GPT4_COMPUTE)
+    optimum = law.optimal(GPT4_CLASS.C)
     rows.append(
-        ["GPT-4 class", f"{GPT4_COMPUTE:.2g}", "-", human_count(optimum.N.value),
+        [f"{GPT4_CLASS.name} (estimate)", f"{GPT4_CLASS.C:.2g}", "-", human_count(optimum.N.value),
          f"{human_count(optimum.N.low)}-{human_count(optimum.N.high)}", "-",
          f"{optimum.ratio.value:.1f}", "-", "-", "-"]
     )  # fmt: skip
-    return table(rows)
+    sources = "; ".join(f"{m.name}: {m.source}" for m in (*MODELS, GPT4_CLASS))
+    return f"{table(rows)}\nN and D as stated by {sources}."
 
 
 def show_budget(law: Law, C: float, mfu: float, seq_len: int) -> str:

@@ -7,18 +7,20 @@ and one artificial point: at loss 0 the accuracy is the task's best. N parameter
 accuracy 0 to 1.
 """
 
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.errors import UserError
-from experiments.power_law import design, fit_theta, mean_loss, uncentre
-from experiments.runs import from_columns
-from experiments.search import Objective, search
-from experiments.uncertainty import estimate_noise, quantiles, resample
+from experiments import laws
+from experiments.minimise import AGAIN, Fit, Function, examined, minimise, polish
+from experiments.power_law import mean_loss
+from experiments.uncertainty import quantiles
 
 AVERAGED = 5  # checkpoints: of a run's end in step 1, of a moving average in step 2
 SKIPPED = 0.1  # share of a run's first checkpoints that step 2 leaves out
+BOUNDS = {"a": (-1.0, 0.0), "L0": (0.0, np.inf), "k": (0.0, np.inf), "b": (0.0, 1.0)}
 
 
 class Sigmoid(NamedTuple):
@@ -34,13 +36,22 @@ class Sigmoid(NamedTuple):
         return self.b + self.a / (1 + np.exp(-self.k * (loss - self.L0)))
 
 
-class TwoStep(NamedTuple):
-    """A fitted pair, and refits of it to resampled runs."""
+@dataclass(frozen=True)
+class TwoStep:
+    """A fitted pair: each step with its search, what it leaves open, and its refits."""
 
-    theta: np.ndarray  # (ln E, ln A, ln B, alpha, beta)
-    sigmoid: Sigmoid
-    objective: float  # of the task loss: sum of Huber of its logarithm
-    draws: tuple[tuple[np.ndarray, Sigmoid], ...] = ()
+    task_loss: laws.Law  # in the task's unit
+    sigmoid_fit: Fit
+    sigmoids: np.ndarray  # (refits, 4), to runs drawn with replacement
+
+    @property
+    def theta(self) -> np.ndarray:
+        """(ln E, ln A, ln B, alpha, beta) of the task loss."""
+        return self.task_loss.theta
+
+    @property
+    def sigmoid(self) -> Sigmoid:
+        return Sigmoid(**self.sigmoid_fit.params)
 
     def loss(self, N: float, D: float) -> float:
         """Task loss."""
@@ -52,43 +63,32 @@ class TwoStep(NamedTuple):
 
     def interval(self, N: float, D: float) -> tuple[float, float]:
         """90% interval of the accuracy, over the refits."""
-        found = [s.predict(mean_loss(theta, np.log(N), np.log(D))) for theta, s in self.draws]
-        return quantiles(np.array(found), 0.9)
+        losses = mean_loss(self.task_loss.draws, np.log(N), np.log(D))
+        return quantiles(Sigmoid(*self.sigmoids.T).predict(losses), laws.LEVEL)
 
 
-def fit_task_loss(N: np.ndarray, D: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """(ln E, ln A, ln B, alpha, beta) of the task loss, the global optimum.
-
-    UserError: fewer runs than the 5 parameters and one more.
-    """
-    return _task_loss(N, D, loss)[0]
-
-
-def _task_loss(N: np.ndarray, D: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, float]:
-    if len(N) < 6:
-        raise UserError(f"{len(N)} runs are too few for the 5 parameters of the task loss")
-    theta, found = fit_theta(N, D, loss, Objective())
-    return theta, found.objective
-
-
-def fit_sigmoid(loss: np.ndarray, accuracy: np.ndarray, best: float = 1.0) -> Sigmoid:
+def fit_sigmoid(
+    loss: np.ndarray, accuracy: np.ndarray, best: float = 1.0, group: np.ndarray | None = None
+) -> Fit:
     """Least squares within -1 <= a <= 0, 0 <= b <= 1 and k >= 0, from a grid of starts.
 
-    best: the accuracy at loss 0, added as one point. UserError: fewer than 4 points.
+    best: the accuracy at loss 0, added as one point. group: the run of each point. UserError: fewer
+    than 4 points.
     """
     if len(loss) < 4:
         raise UserError(f"{len(loss)} checkpoints are too few for the 4 parameters of the sigmoid")
+    residuals = _residuals(loss, accuracy, best)
     starts = [[-0.5, q, k, best] for q in np.quantile(loss, [0.1, 0.5, 0.9]) for k in (1, 3, 9)]
-    return _least(loss, accuracy, best, starts)
+    form = "accuracy = b + a / (1 + exp(-k (loss - L0))) (Bhagia et al. 2024)"
+    axes: dict[str, Any] = dict.fromkeys(Sigmoid._fields)
+    found = minimise(residuals, axes, np.inf, BOUNDS, np.array(starts), form)
+    label = np.arange(len(loss) + 1) if group is None else np.append(group, group.max() + 1)
+    return examined(found, residuals, np.inf, BOUNDS, group=label, linear=True)
 
 
-def _least(loss: np.ndarray, accuracy: np.ndarray, best: float, starts: list[Any]) -> Sigmoid:
-    from scipy.optimize import least_squares
-
+def _residuals(loss: np.ndarray, accuracy: np.ndarray, best: float) -> Function:
     x, y = np.append(loss, 0.0), np.append(accuracy, best)
-    bounds = ([-1, 0, 0, 0], [0, np.inf, np.inf, 1])
-    fits = [least_squares(lambda p: Sigmoid(*p).predict(x) - y, s, bounds=bounds) for s in starts]
-    return Sigmoid(*(float(v) for v in min(fits, key=lambda f: f.cost).x))
+    return lambda p: Sigmoid(*p).predict(x) - y
 
 
 def smooth(values: np.ndarray, width: int = AVERAGED) -> np.ndarray:
@@ -108,7 +108,11 @@ def fit(
     best: float = 1.0,
     draws: int = 100,
 ) -> TwoStep:
-    """Both steps from evaluations in training order; `run` names the run that each belongs to."""
+    """Both steps from evaluations in training order; `run` names the run that each belongs to.
+
+    UserError: final checkpoints that cannot determine the task loss (experiments.identify), or too
+    few checkpoints for the sigmoid.
+    """
     final: list[tuple[float, float, float]] = []
     losses, accuracies = [], []
     for name in dict.fromkeys(run.tolist()):
@@ -118,31 +122,32 @@ def fit(
         kept = rows[int(np.ceil(SKIPPED * len(rows))) :]
         losses.append(smooth(loss[kept]))
         accuracies.append(smooth(accuracy[kept]))
-    ends = np.array(final).T
-    theta, objective = _task_loss(*ends)
-    sigmoid = fit_sigmoid(np.concatenate(losses), np.concatenate(accuracies), best)
-    thetas = _theta_draws(ends[0], ends[1], ends[2], draws)
-    sigmoids = _sigmoid_draws(losses, accuracies, best, sigmoid, draws)
-    return TwoStep(theta, sigmoid, objective, tuple(zip(thetas, sigmoids, strict=True)))
-
-
-def _theta_draws(N: np.ndarray, D: np.ndarray, loss: np.ndarray, draws: int) -> np.ndarray:
-    """Task-loss parameters of refits to new losses around the fit (experiments.uncertainty)."""
-    terms, centre = design(N, D)
-    runs = from_columns({"N": N.tolist(), "D": D.tolist(), "loss": loss.tolist()})
-    found = search(terms, loss, Objective())
-    noise = estimate_noise(runs, terms, found.theta)
-    return uncentre(resample(terms, loss, found.theta, Objective(), noise, draws), centre)
+    N_end, D_end, loss_end = np.array(final).T
+    law = laws.fit({"N": N_end, "D": D_end, "loss": loss_end}, bootstrap=draws)
+    label = np.repeat(np.arange(len(losses)), [len(x) for x in losses])
+    found = fit_sigmoid(np.concatenate(losses), np.concatenate(accuracies), best, label)
+    sigmoids = _sigmoid_draws(losses, accuracies, best, found.theta, draws)
+    ends = np.quantile(sigmoids, [(1 - laws.LEVEL) / 2, (1 + laws.LEVEL) / 2], axis=0)
+    intervals = {
+        name: (min(low, x), max(high, x))
+        for (name, x), low, high in zip(found.params.items(), *ends.tolist(), strict=True)
+    }
+    return TwoStep(law, replace(found, intervals=intervals), sigmoids)
 
 
 def _sigmoid_draws(
-    losses: list[np.ndarray], accuracies: list[np.ndarray], best: float, start: Sigmoid, draws: int
-) -> list[Sigmoid]:
+    losses: list[np.ndarray],
+    accuracies: list[np.ndarray],
+    best: float,
+    start: np.ndarray,
+    draws: int,
+) -> np.ndarray:
     """Sigmoids of refits to runs drawn with replacement: checkpoints of one share its luck."""
     rng = np.random.default_rng(0)
+    box = np.array(list(BOUNDS.values())).T
     found = []
     for _ in range(draws):
         picks = rng.integers(len(losses), size=len(losses))
-        x = np.concatenate([losses[i] for i in picks])
-        found.append(_least(x, np.concatenate([accuracies[i] for i in picks]), best, [start]))
-    return found
+        x, y = (np.concatenate([of[i] for i in picks]) for of in (losses, accuracies))
+        found.append(polish(_residuals(x, y, best), start, np.inf, box, *AGAIN)[0])
+    return np.array(found)

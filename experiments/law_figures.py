@@ -10,11 +10,11 @@ from matplotlib.ticker import NullFormatter
 from data.files import human_count
 from experiments.envelope import fit_envelope
 from experiments.isoflop import fit_isoflop
-from experiments.known_models import MODELS
+from experiments.known_models import GPT4_CLASS, MODELS
 from experiments.laws import mean_loss
 from experiments.paper_figures import Drawn, Row, epoch_by_budget, epoch_law
 from experiments.runs import read_curves
-from experiments.style import ACCENT, FRONTIER, SOFT, counts, few_ticks, shades
+from experiments.style import ACCENT, FRONTIER, SOFT, counts, few_ticks, flops, shades
 from experiments.validation import compare
 
 OWN = Path(__file__).parent / "measured" / "long"  # records of make sweep-long
@@ -49,6 +49,10 @@ def famous_models() -> Drawn:
                     fontsize=9)  # fmt: skip
         optimum = law.optimal(6 * m.N * m.D)
         rows.append(Row(f"N of {m.name}: as built, and the optimum", m.N, optimum.N.value))
+        rows.append(Row(f"D of {m.name}: as built, and the optimum", m.D, optimum.D.value))
+    ax.plot(N, GPT4_CLASS.C / (6 * N), ":", color="white", lw=1.2)
+    ax.annotate(f"{GPT4_CLASS.name}: {flops(GPT4_CLASS.C)} FLOPs (estimate)", (6e10, 7e13),
+                (6, -2), textcoords="offset points", color="white", fontsize=9)  # fmt: skip
     ax.annotate("compute-optimal", (2.2e8, 1.2e10), color="white", rotation=33, fontsize=9)
     ax.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="tokens D")
     ax.set(xlim=(N[0], N[-1]), ylim=(D[0], D[-1]))
@@ -58,7 +62,8 @@ def famous_models() -> Drawn:
     ax.set_title("Well-known models on the loss surface of Chinchilla's runs")
     note = (
         "The optimum is this law's, for the compute 6ND that the model took; data and "
-        "architectures of the models differ from those of the law's runs."
+        "architectures of the models differ from those of the law's runs. The dotted line is "
+        f"every N and D of {GPT4_CLASS.C:.2g} FLOPs ({GPT4_CLASS.source})."
     )
     return Drawn(figure, rows, note)
 

@@ -154,13 +154,16 @@ def polish(
     tolerance: float = 1e-15,
     evaluations: int = 2000,
 ) -> tuple[np.ndarray, float]:
-    """The minimum below a start, within box (2, P), and its objective."""
+    """The minimum below a start, within box (2, P), and its objective (inf: no finite start)."""
     from scipy.optimize import least_squares
 
+    start = np.clip(start, box[0] + 1e-9, box[1] - 1e-9)
     with np.errstate(all="ignore"):
+        if not np.isfinite(residuals(start)).all():
+            return start, np.inf
         done = least_squares(
             residuals,
-            np.clip(start, box[0] + 1e-9, box[1] - 1e-9),
+            start,
             loss="linear" if np.isinf(delta) else "huber",
             f_scale=1.0 if np.isinf(delta) else delta,
             x_scale="jac",

@@ -92,10 +92,13 @@ def fit(
 ) -> Decay:
     """R_D* and R_N* by Huber on ln loss: every local minimum of a grid is polished, none guessed.
 
-    UserError: no run repeats data (nothing to fit), or arrays of different lengths.
+    UserError: no run repeats data (nothing to fit), fewer than 3 runs, or arrays of different
+    lengths.
     """
     if not len(N) == len(D) == len(U) == len(observed):
         raise UserError("N, D, U and loss must have one length")
+    if len(N) < 3:
+        raise UserError(f"{len(N)} runs cannot fit R_D* and R_N* and measure the noise: give 3")
     if not (D > U).any():
         raise UserError("no run has D above U: repeated data is needed to see what it is worth")
 

@@ -14,6 +14,7 @@ from experiments.rows import flag, left_out, optional_number, present, records_o
 
 REQUIRED = ("N", "D", "loss")
 IN_BITS = ("bits_per_token", "bits_per_byte", "loss_bits", "bpb")
+PERPLEXITY = ("perplexity", "ppl")
 PARAMETERS = {"total": "N", "non-embedding": "N_non_embedding"}
 DERIVED = "6ND, derived"  # C_counted where the table has no C
 SAME_BUDGET = 0.1  # relative width within which C counts as one budget
@@ -148,7 +149,7 @@ def from_rows(rows: list[dict[str, Any]], source: str = "", parameters: str = "t
     numbers = {c: np.array([_number(rows[i], c, i, name) for i in kept]) for c in REQUIRED}
     N, D = numbers["N"], numbers["D"]
     ids = tuple(str(rows[i].get("run_id") or f"row {i + 1}") for i in kept)
-    exact = present(rows[0], "C")
+    exact, grouped = (any(present(rows[i], c) for i in kept) for c in ("C", "group"))
     C = np.array([_number(rows[i], "C", i, name) for i in kept]) if exact else 6 * N * D
     counted = DERIVED
     if exact:
@@ -162,7 +163,7 @@ def from_rows(rows: list[dict[str, Any]], source: str = "", parameters: str = "t
         C,
         np.array([flag(rows[i].get("held_out")) for i in kept]),
         budgets if budgets.any() else None,
-        np.array([str(rows[i]["group"]) for i in kept]) if present(rows[0], "group") else None,
+        np.array([_label(rows[i], i, name) for i in kept]) if grouped else None,
         counted,
         _counted(parameters, total),
         source,
@@ -208,8 +209,20 @@ def _extra(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     return found
 
 
+def _where(row: Mapping[str, Any], index: int, name: str) -> str:
+    return f"{name}, row {index + 1} ({row.get('run_id') or 'no run_id'})"
+
+
+def _label(row: Mapping[str, Any], index: int, name: str) -> str:
+    if not present(row, "group"):
+        raise UserError(f'{_where(row, index, name)}: "group" is empty; name the run of every row')
+    return str(row["group"])
+
+
 def _number(row: Mapping[str, Any], column: str, index: int, name: str) -> float:
-    where = f"{name}, row {index + 1} ({row.get('run_id') or 'no run_id'})"
+    where = _where(row, index, name)
+    if not present(row, column):
+        raise UserError(f'{where}: "{column}" is empty')
     try:
         number = float(row[column])
     except (TypeError, ValueError):
@@ -230,10 +243,16 @@ def _check(runs: Runs, rows: list[dict[str, Any]], name: str) -> None:
     repeated = {i for i in runs.run_id if runs.run_id.count(i) > 1}
     if repeated:
         raise UserError(f"{name}: run_id {min(repeated)} appears more than once")
-    if runs.D.max() < 1e5 and runs.N.max() > 1e4:
-        raise UserError(f"{name}: D is at most {runs.D.max():g}; it has to be in tokens")
-    if runs.N.max() < 1e3:
-        raise UserError(f"{name}: N is at most {runs.N.max():g}; it has to be in parameters")
+    if runs.D.max() < 1e5:
+        raise UserError(
+            f"{name}: D is at most {runs.D.max():g}; it has to be in tokens, not in millions or "
+            "billions of them"
+        )
+    if runs.N.min() < 1e3:
+        raise UserError(
+            f"{name}: N is as small as {runs.N.min():g}; it has to be in parameters, not in "
+            "millions or billions of them"
+        )
     if runs.loss.max() > 20:
         raise UserError(
             f"{name}: loss reaches {runs.loss.max():g}; it has to be in nats per token "
@@ -246,13 +265,21 @@ def _check(runs: Runs, rows: list[dict[str, Any]], name: str) -> None:
             "vocabulary; is it in bits? multiply it by ln 2"
         )
     for bits in IN_BITS:
-        if all(_same(row, bits) for row in rows):
-            raise UserError(f"{name}: loss equals {bits}; it has to be in nats per token")
+        if all(_same(row, optional_number(row, bits, math.nan)) for row in rows):
+            raise UserError(
+                f"{name}: loss equals {bits}; it has to be in nats per token (bits per token "
+                "times ln 2)"
+            )
+    for column in PERPLEXITY:
+        if all(_same(row, math.log2(max(optional_number(row, column, 1), 1))) for row in rows):
+            raise UserError(
+                f"{name}: loss is the binary logarithm of {column}, so in bits; multiply it by ln 2"
+            )
     tokens = float(np.median(runs.D / runs.N))
-    if not 1e-2 < tokens < 1e9:
+    if not 1e-2 < tokens < 1e6:
         raise UserError(
-            f"{name}: there are {tokens:.2g} tokens a parameter (median); is D in tokens, not in "
-            "millions of them, and N in parameters?"
+            f"{name}: there are {tokens:.2g} tokens a parameter (median); is D in tokens, N in "
+            "parameters, neither in millions or billions?"
         )
     ratio = float(np.median(runs.C / (6 * runs.N * runs.D)))
     if not 0.02 < ratio < 50:
@@ -262,8 +289,9 @@ def _check(runs: Runs, rows: list[dict[str, Any]], name: str) -> None:
         )
 
 
-def _same(row: Mapping[str, Any], column: str) -> bool:
-    return abs(optional_number(row, column, math.nan) / float(row["loss"]) - 1) < 1e-9
+def _same(row: Mapping[str, Any], value: float) -> bool:
+    """The row's loss is this value, written with four digits or more."""
+    return abs(value / float(row["loss"]) - 1) < 1e-4
 
 
 def budgets(runs: Runs) -> list[np.ndarray]:

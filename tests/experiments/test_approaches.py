@@ -107,6 +107,17 @@ def test_kaplans_form(tmp_path, monkeypatch):
     assert low < found["derived"]["a"] < high
 
 
+@pytest.mark.parametrize("approach", ["kaplan", "tied", "overtraining"])
+def test_runs_that_cannot_tell_n_from_d_are_refused(approach, tmp_path, monkeypatch):
+    grid = sweep()
+    path = write(tmp_path / "one.csv", grid | {"N": np.full(24, 1e7)})
+    with pytest.raises(UserError, match=r"1 different value\(s\) of N"):
+        run(path, tmp_path, monkeypatch, f"--approach={approach}")
+    path = write(tmp_path / "ratio.csv", grid | {"D": 20 * grid["N"]})
+    with pytest.raises(UserError, match="D/N is the same"):
+        run(path, tmp_path, monkeypatch, f"--approach={approach}")
+
+
 def test_overtraining_with_task_error(tmp_path, monkeypatch):
     grid = sweep(noise=0.002)
     grid["error"] = 0.85 - 2.1 * np.exp(-0.7 * grid["loss"])
@@ -155,6 +166,11 @@ def test_task_loss_then_accuracy(tmp_path, monkeypatch):
     assert found["params"]["sigmoid_k"] == pytest.approx(4, rel=0.05)
     low, high = found["intervals"]["sigmoid_L0"]
     assert low <= found["params"]["sigmoid_L0"] <= high
+    assert found["task_loss"]["diagnostics"]["profiles"].keys() >= {"alpha", "beta"}
+    assert found["accuracy"]["diagnostics"]["profiles"].keys() == {"a", "L0", "k", "b"}
+    path = write(tmp_path / "percent.csv", columns | {"acc": 100 * np.array(columns["acc"])})
+    with pytest.raises(UserError, match='"acc" must be an accuracy from 0 to 1'):
+        run(path, tmp_path, monkeypatch, "--approach=downstream", "--x=bpb", "--y=acc")
 
 
 def test_critical_batch_and_learning_rates(tmp_path, monkeypatch):
@@ -187,6 +203,9 @@ def test_schedules(tmp_path, monkeypatch):
     found = run(path, tmp_path, monkeypatch, "--approach=schedule")
     assert found["objective"] < 1e-6
     assert found["params"]["alpha"] == pytest.approx(0.45, abs=0.1)
+    path = write(tmp_path / "nan.csv", rows | {"loss": [np.nan, *rows["loss"][1:]]})
+    with pytest.raises(UserError, match='"loss" must be positive and finite'):
+        run(path, tmp_path, monkeypatch, "--approach=schedule")
 
 
 def test_unknown_approaches_and_columns_are_one_line(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import UserError
-from experiments.downstream import fit, fit_sigmoid, fit_task_loss, smooth
+from experiments.downstream import Sigmoid, fit, fit_sigmoid, smooth
 from experiments.published_data import load, where
 
 N_13B, D_13B = 13202396160, 5000088518656
@@ -53,7 +53,8 @@ def test_recovers_a_known_sigmoid():
     loss = np.linspace(0.4, 2.5, 60)
     accuracy = 0.95 - 0.7 / (1 + np.exp(-4.0 * (loss - 1.1)))
     found = fit_sigmoid(loss, accuracy, best=float(0.95 - 0.7 / (1 + np.exp(4.4))))
-    assert found == pytest.approx((-0.7, 1.1, 4.0, 0.95), rel=1e-4)
+    assert found.params == pytest.approx(Sigmoid(-0.7, 1.1, 4.0, 0.95)._asdict(), rel=1e-4)
+    assert found.objective < 1e-12 and found.diagnostics["condition_number"] > 1
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20), st.integers(1, 7))
@@ -64,7 +65,7 @@ def test_smooth_is_the_mean_of_the_last_values(values, width):
 
 def test_refusals():
     few = np.array([1.0, 2.0, 3.0])
-    with pytest.raises(UserError, match="3 runs are too few"):
-        fit_task_loss(few, few, few)
+    with pytest.raises(UserError, match="3 runs cannot fit 5 parameters"):
+        fit(few, few * 1e8, few * 1e9, few, few / 4)
     with pytest.raises(UserError, match="3 checkpoints are too few"):
         fit_sigmoid(few, few)
