@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import sentencepiece
 
-from data import overlap, source, split, store
+from data import overlap, source, split, staging, store
 from data.documents import Document
 from data.errors import UserError
 from data.files import atomic_dir, hash_bytes, human_bytes, human_count, write_atomic
@@ -66,7 +66,8 @@ def prepare(
     """Return the tokenizer and token stores of a corpus, built where `cache` lacks them.
 
     Args:
-      path: '' (the embedded corpus), a file or folder of text, or 'tfds:NAME[:DIR]'.
+      path: '' (the embedded corpus), a file or folder of text, also in cloud storage (gs://,
+        copied to `cache`), or 'tfds:NAME[:DIR]'.
       vocab_size, model_type: of the tokenizer, trained on the training split.
       limit_bytes: keep a subset of about this much text, the same share of each kind.
       valid_share: of each kind's text, for validation, where the data name no split.
@@ -79,6 +80,7 @@ def prepare(
     """
     if not 0 <= valid_share < 1:
         raise UserError(f"data.valid_share={valid_share} is not a share between 0 and 1")
+    path = staging.local(path, cache)
     settings = {
         "text": source.fingerprint(path),
         "vocab_size": vocab_size,
