@@ -48,7 +48,6 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.sweep.ladder = ((16, 2), (24, 2), (32, 2), (48, 2))
     c.sweep.budgets = (1e11, 2.2e11, 4.6e11, 1e12)
     c.sweep.tokens_per_parameter = (0.1, 150.0)
-    c.sweep.seeds = (0, 1)
     return c
 
 

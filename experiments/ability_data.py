@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from data.documents import Document
 from data.errors import UserError
 from data.files import write_atomic
 from experiments.abilities import TASKS, Instance, instances
-from experiments.plan import Data, Rung, make_plan
+from experiments.plan import Data, Rung, check_plan, make_plan
 
 TEXT = "text"  # the kind of all documents that are no task
 
@@ -36,7 +37,8 @@ def check(config: ConfigDict) -> list[Rung]:
         raise UserError(f"asked={config.asked}: fewer than 8 instances measure nothing")
     if not config.sweep.keep_models:
         raise UserError("sweep.keep_models has to be True: the models are asked later")
-    rungs = make_plan(config.sweep, Data(1 << 62, "", ""))
+    check_plan(config.sweep)
+    rungs = make_plan(config.sweep, Data(sys.maxsize, "", ""))
     longest = max(
         1 + len(i.prompt) + new_tokens([i])
         for name in asked_tasks(config)

@@ -23,7 +23,7 @@ def save(folder: Path, study: "Study", results: dict[str, dict[str, Any]]) -> No
     drawn: dict[str, Callable[[], plt.Figure]] = {"abilities": lambda: abilities(study, results)}
     rising = [cell for cell, found in results.items() if "sharpness" in found]
     if rising:
-        cell = rising[-1]
+        cell = max(rising, key=lambda c: results[c]["best"]["share"])
         drawn["measures"] = lambda: measures(study, cell, results[cell])
     drawn["steps"] = lambda: steps(study, results)
     if any(c.startswith("induction") for c in results):
@@ -83,7 +83,7 @@ def _shares(ax: Any, study: "Study", cell: str, own: np.ndarray, colour: Any) ->
 
 def measures(study: "Study", cell: str, found: dict[str, Any]) -> plt.Figure:
     """The same outputs under four measures, along compute and along loss, with fitted sigmoids."""
-    from experiments.emergence_report import METRICS, floor
+    from experiments.emergence_report import BLIND, METRICS, floor
 
     rows = [axis for axis in DASHES if axis in found["sharpness"]]
     figure, axes = plt.subplots(
@@ -100,17 +100,17 @@ def measures(study: "Study", cell: str, found: dict[str, Any]) -> plt.Figure:
             ax.errorbar(real, p.y, 1.96 * p.error, fmt="o", ms=3.5, color=FRONTIER, elinewidth=0.8)
             ax.plot(fine, curve.at(x)[0], color=ACCENT, lw=1.3)
             s = found["sharpness"][axis][metric]
-            word = "sudden" if s["sudden"] else "not sudden"
-            ax.set_title(
-                f"{name}\nsharpness {s['value']:.1f}, smooth up to {s['null_high']:.1f}: {word}",
-                fontsize=8.5,
-            )
+            told = "sudden" if s["sudden"] else "smooth" if s["null_high"] < BLIND else "not told"
+            numbers = f"{s['value']:.1f}, smooth to {s['null_high']:.1f}: {told}"
+            ax.set_title(f"{name}\n{numbers}", fontsize=8.5)
             ax.set_xlabel(DASHES[axis], fontsize=8)
             if axis == "loss":
                 ax.invert_xaxis()
             else:
                 ax.set_xscale("log")
-    figure.suptitle(f"{cell}: the same outputs under four measures", fontsize=11)
+    figure.suptitle(
+        f"{cell}: the same outputs under four measures (sharpness in each title)", fontsize=11
+    )
     return figure
 
 

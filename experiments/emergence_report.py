@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.errors import UserError
-from data.files import human_count, write_atomic
+from data.files import write_atomic
 from experiments.abilities import CHOICES, TASKS
 from experiments.records import read_records
 from experiments.sharpness import (
@@ -31,8 +31,9 @@ from experiments.tables import table
 
 HALF = 0.5  # of the way from chance to always: where an ability counts as crossed
 LEAST = 0.1  # above chance, of that way: where it counts as seen
+BLIND = 10  # a null that reaches so far cannot tell a rise within a tenth of the range from chance
 FEWEST = 6  # models from which on curves are fitted
-AXES = {"N": "parameters", "C": "compute", "loss": "loss"}
+AXES = {"N": "parameters", "D": "tokens", "C": "compute", "loss": "loss"}
 METRICS = {
     "exact": "exact match",
     "partial": "partial credit",
@@ -136,7 +137,7 @@ def analyse(study: Study, cell: str) -> dict[str, Any]:
         "chance": chance,
         "best": {"share": share[best], "low": low, "high": high, "N": study.records[best]["N"]},
         "seen": bool(low > chance + LEAST * (1 - chance)),
-        "crossed": bool(low > chance and share[best] > chance + HALF * (1 - chance)),
+        "crossed": bool(low > chance + HALF * (1 - chance)),
         "accumulation": accumulation(study, cell),
     }
     if len(share) < FEWEST:
@@ -197,7 +198,7 @@ def follows(exact: dict[str, Points], base: float | None) -> dict[str, Any]:
     against = {
         a: resampled_difference(exact[first], p, base) for a, p in exact.items() if a != first
     }
-    clear = all(low > 0 for low, _ in against.values())
+    clear = all(low >= 0.01 for low, _ in against.values())
     return {"explained": share, "most": first, "against": against, "clear": clear}
 
 
@@ -287,11 +288,10 @@ def _expected(found: dict[str, Any]) -> str:
 def _range(c: dict[str, Any], axis: str) -> str:
     def one(v: float | None) -> str:
         if v is None:
-            return "nowhere in sight"
-        return f"{v:.2f}" if axis == "loss" else f"{v:.1e}" if axis == "C" else human_count(v)
+            return "out of sight"
+        return f"{v:.2f}" if axis == "loss" else f"{v:.1e} FLOPs"
 
-    unit = " FLOPs" if axis == "C" else ""
-    return f"{one(c['value'])}{unit} ({one(c['low'])} to {one(c['high'])})"
+    return f"{one(c['value'])} ({one(c['low'])} to {one(c['high'])})"
 
 
 def _suddenness(by_metric: dict[str, dict[str, Any]]) -> str:
@@ -301,6 +301,8 @@ def _suddenness(by_metric: dict[str, dict[str, Any]]) -> str:
         return f"{METRICS[name]} {s['value']:.1f} ({ends})"
 
     sudden = [m for m in METRICS if by_metric[m]["sudden"]]
+    if not sudden and by_metric["exact"]["null_high"] >= BLIND:
+        return f"not told whether sudden or smooth by so few runs [{'; '.join(map(one, METRICS))}]"
     words = {True: "sudden", False: "no more sudden than smooth curves look"}["exact" in sudden]
     graded = [m for m in sudden if m != "exact"]
     if "exact" in sudden and not graded:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from configs.emergence import get_config
 from data.errors import UserError
 from experiments.abilities import TASKS, instances
 from experiments.ability_data import check
-from experiments.emergence_report import analyse, read, report
+from experiments.emergence_report import analyse, read, report, summary, verdict
 from experiments.records import COLUMNS, write_record
 
+ROOT = Path(__file__).parents[2]
+MEASURED = ROOT / "experiments" / "measured" / "emergence"
 SIZES, BUDGETS = (20_000, 40_000, 80_000, 160_000), (1e11, 2e11, 4e11, 8e11, 1.6e12)
 
 
@@ -118,6 +121,32 @@ def test_what_is_missing_is_said_and_the_rest_shown(tmp_path, capsys):
     answer.write_text("{")
     with pytest.raises(UserError, match="holds no answers"):
         read(tmp_path)
+
+
+def test_the_records_of_the_guide_are_whole_and_it_says_what_they_say():
+    kept = json.loads((MEASURED / "emergence.json").read_text())
+    study = read(MEASURED)
+    assert kept["models"] == len(study.records) and kept["missing"] == study.missing
+    page = " ".join((ROOT / "docs" / "emergence.md").read_text().split())
+    assert " ".join(summary(study, kept["cells"]).split()) in page
+    for cell, found in kept["cells"].items():
+        right = study.values(cell, "right") / study.values(cell, "asked")
+        assert right.max() == found["best"]["share"]
+        if found["seen"]:
+            assert " ".join(verdict(cell, found).split()) in page
+
+
+@pytest.mark.parametrize("cell", ["induction 8", "arithmetic 2"])
+def test_the_kept_results_are_those_of_the_records(cell):
+    kept = json.loads((MEASURED / "emergence.json").read_text())["cells"][cell]
+    again = json.loads(json.dumps(analyse(read(MEASURED), cell)))
+    assert list(again) == list(kept)
+    for name in ("starts", "crosses"):
+        for axis, ends in kept[name].items():
+            for end, value in ends.items():
+                found = again[name][axis][end]
+                assert found == (None if value is None else pytest.approx(value, rel=1e-6))
+    assert (again["seen"], again["crossed"]) == (kept["seen"], kept["crossed"])
 
 
 def test_nothing_is_made_where_the_plan_cannot_work(tmp_path):
