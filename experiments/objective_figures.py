@@ -75,7 +75,7 @@ def masks() -> plt.Figure:
         "causal, two documents": Mask(packed, packed, causal=True),
         "masked: both ways": Mask(one, one),
         "prefix of 5": Mask(one, one, causal=True, prefix=prefix),
-        "decoder to encoder": Mask(one[:, :6], one),
+        "decoder to encoder, two": Mask(packed[:, 4:10], packed),
     }
     figure, axes = plt.subplots(1, len(panels), figsize=(12, 2.9), layout="constrained")
     for ax, (title, mask) in zip(axes, panels.items(), strict=True):

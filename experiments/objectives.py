@@ -29,11 +29,12 @@ from lm.objective import sizes
 from lm.score import Request, score
 
 VARIANTS = {"causal": "decoder", "masked": "encoder", "span": "encoder-decoder"}
-COMPUTE = 6e11  # FLOPs of each of the three runs
+COMPUTE = 1.2e12  # FLOPs of each of the three runs
+MASKED = 0.3  # of the tokens: twice BERT's share, so that the encoder learns from more of them
 LADDER = ((16, 2), (24, 2), (40, 2))
 BUDGETS = (4e10, 8e10, 1.6e11)
 WINDOW = 64  # tokens of a text that a probe reads
-PROBES = 150  # windows of the validation text for each
+PROBES = 300  # windows of the validation text for each
 # name: (tokens before, tokens to be found, tokens after, what it is)
 ASKED = {
     "continuation": (48, 8, 0, "8 tokens after 48"),
@@ -51,8 +52,11 @@ class Probe(NamedTuple):
 
 
 def settings(c: ConfigDict, objective: str) -> ConfigDict:
-    """What all three share; only the objective, and with it the stacks, differ."""
-    c.objective = objective
+    """The layers that all three share; only the objective, and with it the stacks, differ.
+
+    Positions by a learned bias: short runs learn from it at once who stands next to whom.
+    """
+    c.objective, c.model.position, c.masked.rate = objective, "relative", MASKED
     return c
 
 

@@ -99,7 +99,8 @@ def test_the_table_and_the_figures_say_what_was_found():
     assert heights == pytest.approx([3.0, 3.1, 3.2, 4.0, 4.1, 4.2, 5.0, 5.1, 5.2])
     seen = [np.asarray(ax.images[0].get_array()) for ax in objective_figures.masks().axes]
     n = objective_figures.SEEN
-    assert seen[0].sum() == n * (n + 1) / 2 and seen[2].all() and seen[4].shape == (6, n)
+    assert seen[0].sum() == n * (n + 1) / 2 and seen[2].all()
+    assert seen[4].shape == (6, n) and seen[4].sum() == 3 * 7 + 3 * (n - 7)
 
 
 def test_a_curve_is_read_without_evaluations(tmp_path):
