@@ -13,8 +13,8 @@ from data import curation_report, token_lab
 from data import page as html
 from data.errors import UserError
 from experiments import outcome, study_chapters, sweep_charts
-from experiments.charts import Chart, axis, shades, text
-from experiments.law_charts import Part, known_rows, law_parts
+from experiments.charts import Chart, Part, axis, shades, text
+from experiments.law_charts import known_rows, law_parts
 from experiments.laws import FORMULA, Law
 from experiments.sweep_figures import grid_runs
 

@@ -36,6 +36,9 @@ class Chart(NamedTuple):
     rows: list[list[Any]]  # its numbers, header first
 
 
+Part = str | Chart  # of a chapter: HTML by data.page, or a chart
+
+
 def text(value: object) -> str:
     """Any text as a label that plotly.js shows as it is."""
     return escape(str(value))

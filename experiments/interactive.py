@@ -13,14 +13,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from data import page as html
-from experiments.charts import Chart, render
+from experiments.charts import Chart, Part, render
 
 HERE = Path(__file__).parent / "page"
 # The browser itself refuses any request, should a page ever hold one.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-Section = tuple[str, list[str | Chart]]
+Section = tuple[str, list[Part]]
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from experiments.charts import (
     LINE,
     SOFT,
     Chart,
+    Part,
     axis,
     band,
     data_json,
@@ -33,7 +34,6 @@ FURTHEST = 27  # decades of FLOPs
 STATE_BYTES = 16  # a parameter in training: weights, gradient and two moments in float32
 LEVELS = 22
 GOALS = (1e21, 1e22, 1e23, 1e24)  # FLOPs, a button each
-Part = str | Chart
 
 
 def law_parts(law: Law, records: list[Record]) -> list[Part]:

@@ -9,9 +9,8 @@ import numpy as np
 
 from data import page as html
 from data.files import human_count
-from experiments.charts import ACCENT, SOFT, Chart, axis, shades, text
+from experiments.charts import ACCENT, SOFT, Chart, Part, axis, shades, text
 
-Part = str | Chart
 COLOURS = ("var:line-a", "#3a9d6e", "var:accent", "#b98a2f")
 
 
