@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-Z = 1.959964  # of a 95% interval
+from experiments.sharpness import wilson
+
 DRAWS = 1000  # of a bootstrap
 
 
@@ -33,11 +34,8 @@ def share(hits: np.ndarray | list[bool]) -> Estimate:
     n = len(cases)
     if not n:
         return Estimate(math.nan, 0.0, 1.0, 0, "share")
-    p = float(cases.mean())
-    middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Estimate(p, 0.0 if p == 0 else low, 1.0 if p == 1 else high, n, "share")
+    p, (low, high) = float(cases.mean()), wilson(int(cases.sum()), n)
+    return Estimate(p, min(low, p), max(high, p), n, "share")  # rounding: at 1 it ends below 1
 
 
 def mean(
