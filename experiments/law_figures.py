@@ -51,8 +51,8 @@ def famous_models() -> Drawn:
         rows.append(Row(f"N of {m.name}: as built, and the optimum", m.N, optimum.N.value))
         rows.append(Row(f"D of {m.name}: as built, and the optimum", m.D, optimum.D.value))
     ax.plot(N, GPT4_CLASS.C / (6 * N), ":", color="white", lw=1.2)
-    ax.annotate(f"{GPT4_CLASS.name}: {flops(GPT4_CLASS.C)} FLOPs (estimate)", (6e10, 7e13),
-                (6, -2), textcoords="offset points", color="white", fontsize=9)  # fmt: skip
+    ax.annotate(f"{GPT4_CLASS.name}: {flops(GPT4_CLASS.C)} FLOPs (estimate)", (3.5e10, 6e13),
+                ha="right", color="white", fontsize=9)  # fmt: skip
     ax.annotate("compute-optimal", (2.2e8, 1.2e10), color="white", rotation=33, fontsize=9)
     ax.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="tokens D")
     ax.set(xlim=(N[0], N[-1]), ylim=(D[0], D[-1]))
