@@ -9,7 +9,7 @@ import numpy as np
 
 from data import page as html
 from data.files import human_count
-from experiments.charts import ACCENT, SOFT, Chart, Part, axis, shades, text
+from experiments.charts import ACCENT, Chart, Part, axis, shades, text
 
 COLOURS = ("var:line-a", "#3a9d6e", "var:accent", "#b98a2f")
 
@@ -71,25 +71,27 @@ def abilities(study: Any, cells: list[str]) -> Chart:
     task = cells[0].split()[0]
     rows: list[list[Any]] = [["cell", "model", "seed", "N", "D", "C", "right", "asked", "chance",
                               "low", "high"]]  # fmt: skip
-    traces = []
+    traces, lines = [], []
     for cell, colour in zip(cells, shades(len(cells)), strict=True):
         right, asked = study.values(cell, "right"), study.values(cell, "asked")
         chance = study.values(cell, "chance")
         measured = [(r / n, *wilson(r, n)) for r, n in zip(right, asked, strict=True)]
         traces.append(bars(cell, study.column("C"), measured, colour))
+        level = float(chance.mean())
+        lines.append({
+            "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
+            "line": {"color": colour, "dash": "dot", "width": 1},
+        })  # fmt: skip
         for r, ends, *counts in zip(study.records, measured, right, asked, chance, strict=True):
             known = [r["model"], r["seed"], r["N"], r["D"], r["C"]]
             rows.append([cell, *known, *map(float, (*counts, *ends[1:]))])
-    level = float(chance.mean())
-    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
-            "line": {"color": SOFT, "dash": "dot", "width": 1}}  # fmt: skip
     layout = {
         "xaxis": axis("training compute C (FLOPs)", True),
         "yaxis": axis("share of answers right", range=[-0.03, 1.03]),
-        "shapes": [line],
+        "shapes": lines,
     }
     caption = (
-        "Held-out instances answered exactly, with 95% intervals; the dotted line is chance. The "
+        "Held-out instances answered exactly, with 95% intervals; dotted lines are chance. The "
         "number behind a name is its difficulty."
     )
     return Chart(f"ability-{task}", f"{task}: right answers against compute", caption, traces,

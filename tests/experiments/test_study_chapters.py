@@ -64,6 +64,7 @@ def test_emergence_shows_answers_verdicts_and_measures(tmp_path):
     answers = [json.loads(p.read_text()) for p in sorted((tmp_path / "answers").iterdir())]
     right = sorted(a["cells"]["induction 4"]["right"] for a in answers)
     assert sorted(row[rows[0].index("right")] for row in rows[1:]) == right
+    assert [line["y0"] for line in found["ability-arithmetic"].layout["shapes"]] == [0.1]
     assert len(found["measures-induction-4"].traces) == 4
 
 
