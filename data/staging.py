@@ -33,8 +33,6 @@ def local(path: str, cache: PathLike) -> str:
             with atomic_dir(folder) as building:
                 for name, file in zip(names, files, strict=True):
                     _copy(file, building / name)
-    except UserError:
-        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be copied to {cache} ({error})") from error
     return str(folder)
