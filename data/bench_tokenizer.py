@@ -8,14 +8,15 @@ The text is the embedded corpus, whole. Each round starts with an empty cache of
 from data import source
 from data.bench_sources import rate
 from data.curation import TOKENIZER
-from data.errors import run
+from data.errors import Parser, run
 from data.prepare import SAMPLE_BYTES, sample
 from data.tokenizer import AROUND, Tokenizer, train
 
 SIZES = (1024, 8192)
 
 
-def main(limit: int | None = None, rounds: int = 3) -> None:
+def measure(limit: int | None = None, rounds: int = 3) -> None:
+    """Print the table: `limit` documents, the median of `rounds`."""
     documents = [document for document in source.read()][:limit]
     texts = [document.text for document in documents]
     trained = {f"BPE, {n:,} ids": train(sample(texts, SAMPLE_BYTES), n) for n in SIZES}
@@ -33,6 +34,12 @@ def main(limit: int | None = None, rounds: int = 3) -> None:
 
         speeds = rate(documents, ours, rounds), rate(documents, library, rounds)
         print(f"{name:<20} {speeds[0]:>12.1f} {speeds[1]:>14.1f}")
+
+
+def main() -> None:
+    parser = Parser(prog="python -m data.bench_tokenizer", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="medians of this many (%(default)s)")
+    measure(rounds=parser.parse_args().rounds)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def test_the_table(capsys):
 
 
 def test_the_table_of_tokenizers(capsys):
-    bench_tokenizer.main(limit=400, rounds=1)
+    bench_tokenizer.measure(limit=400, rounds=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert all(float(cell) > 0 for line in lines[1:] for cell in line.split()[-2:])

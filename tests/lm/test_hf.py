@@ -216,7 +216,7 @@ def test_a_malformed_folder_is_one_line(tmp_path):
             hf.read_model(folder)
 
     folder = tmp_path / "nothing"
-    refused("config.json is not there: is this the folder of a model")
+    refused("config.json is not there: give the folder of a run or a model")
     folder = copy("gpt2", tmp_path / "model")
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()

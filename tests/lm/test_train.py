@@ -244,7 +244,7 @@ def test_a_run_says_where_its_time_went_and_leaves_a_trace(config, tmp_path, cap
 
 
 def test_out_of_memory_ends_in_one_line(config, tmp_path, monkeypatch, capfd):
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(Trainer, "_place", exhausted)

@@ -94,9 +94,12 @@ def test_a_run_in_a_bucket_leaves_what_a_local_one_does(bucket, text, tmp_path, 
     c.model.update(layers=1, width=16, heads=2)
     c.data.update(path=str(text), vocab_size=300, valid_share=0.1, cache=str(tmp_path / "cache"))
     c.train.update(log_every=2, eval_every=0)
-    monkeypatch.setattr(
-        training, "Checkpoints", lambda folder, keep: Checkpoints(tmp_path / "kept", keep)
-    )
+
+    class Local(Checkpoints):
+        def __init__(self, folder, keep):
+            super().__init__(tmp_path / "kept", keep)
+
+    monkeypatch.setattr(training, "Checkpoints", Local)
     training.train(c, "gs://ours/run")
     found = {path.removeprefix("/ours/run/") for path in bucket.store}
     assert found == {"config.json", "tokenizer.model", "metrics.jsonl", "goodput.jsonl"}
