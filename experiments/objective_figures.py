@@ -111,6 +111,7 @@ def bars(probes: "dict[str, dict[str, Probe]]") -> plt.Figure:
 def frontiers(laws: dict[str, Law], sweeps: Path) -> plt.Figure:
     """Predicted loss and size of compute-optimal models, one law for each objective."""
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), layout="constrained")
+    sizes: list[float] = []  # those trained and those predicted
     for name, law in laws.items():
         records: list[dict[str, Any]] = read_records(sweeps / name)
         low, high = law.data["C"]
@@ -122,6 +123,9 @@ def frontiers(laws: dict[str, Law], sweeps: Path) -> plt.Figure:
             of = [getattr(o, key) for o in optima]
             ax.plot(C, [i.value for i in of], color=colour, lw=1.8, label=FAMILY[name])
             ax.fill_between(C, [i.low for i in of], [i.high for i in of], color=colour, alpha=0.15)
+        sizes += [r["N"] for r in records] + [o.N.value for o in optima]
+    if sizes:  # a law that leaves a bound open would stretch the axis over twenty decades
+        axes[1].set_ylim(min(sizes) / 10, max(sizes) * 10)
     axes[0].set(xscale="log", xlabel="training FLOPs", ylabel="validation loss (nats / token)")
     axes[0].set_title("Loss: compare slopes, not heights")
     axes[1].set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="parameters N*")
