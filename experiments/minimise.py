@@ -194,11 +194,10 @@ def examined(
     """
     names, theta = list(fit.params), fit.theta
     box = np.array([(bounds or {}).get(n, (-np.inf, np.inf)) for n in names], float).T
-    jacobian = _jacobian(residuals, theta, box)
+    jacobian = jacobian_at(residuals, theta, box)
     with np.errstate(all="ignore"):
         r = residuals(theta)
     hessian = jacobian.T @ jacobian
-    scale = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
     near = [theta] + [
         np.array(list(p.values())) for p, v in fit.others if v < fit.objective * (1 + NEAR)
     ]
@@ -218,7 +217,7 @@ def examined(
         for i, name in enumerate(names)
     }
     diagnostics = {
-        "condition_number": float(min(np.linalg.cond(hessian / np.outer(scale, scale)), 1e300)),
+        "condition_number": condition_number(hessian),
         "gap_to_next_minimum": fit.others[0][1] / max(fit.objective, 1e-300) - 1
         if fit.others
         else None,
@@ -257,7 +256,13 @@ def _not_unique(found: Mapping[str, Any]) -> list[str]:
     return [f"another minimum is only {gap:.2%} worse: the fit is not unique in practice"]
 
 
-def _jacobian(residuals: Function, theta: np.ndarray, box: np.ndarray) -> np.ndarray:
+def condition_number(hessian: np.ndarray) -> float:
+    """Of the parameters' curvature (P, P), each in units of its own."""
+    scale = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    return float(min(np.linalg.cond(hessian / np.outer(scale, scale)), 1e300))
+
+
+def jacobian_at(residuals: Function, theta: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Central differences (n, P), within the box."""
     columns = []
     for i, x in enumerate(theta):
@@ -341,7 +346,7 @@ def refits(
 ) -> np.ndarray:
     """Parameters of refits (draws, P), each from every minimum of `near`, the best kept."""
     rng = np.random.default_rng(seed)
-    r, jacobian = residuals(near[0]), _jacobian(residuals, near[0], box)
+    r, jacobian = residuals(near[0]), jacobian_at(residuals, near[0], box)
     n, P = jacobian.shape
     label = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
     groups = int(label.max()) + 1

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.errors import UserError
-from experiments.minimise import LEVEL, NEAR, refits
+from experiments.minimise import LEVEL, NEAR, condition_number, jacobian_at, refits
 from experiments.search import Objective
 from experiments.tables import table
 from experiments.uncertainty import quantiles
@@ -47,6 +47,8 @@ class Decay(NamedTuple):
     R_N: float
     objective: float
     minima: tuple[tuple[float, float, float], ...]  # (R_D*, R_N*, objective), the best first
+    reached: float  # share of the polished starts that ended at the best
+    condition_number: float  # of the curvature in ln R_D* and ln R_N*
     flat_R_D: tuple[float, float]  # range of R_D* whose best fit is within 0.4% of the objective
     intervals: dict[str, tuple[float, float]]  # 90%, of R_D and R_N, from refits of resampled runs
     warnings: tuple[str, ...]
@@ -56,8 +58,11 @@ class Decay(NamedTuple):
         for name in ("R_D", "R_N"):
             low, high = self.intervals[name]
             rows.append([f"{name}*", f"{getattr(self, name):.5g}", f"{low:.4g} to {high:.4g}"])
-        text = f"{table(rows)}\nobjective {self.objective:.9g}; {len(self.minima)} minima"
-        return "\n".join([text, *(f"warning: {w}" for w in self.warnings)])
+        text = (
+            f"objective {self.objective:.9g}; {self.reached:.0%} of polished starts reached it; "
+            f"{len(self.minima)} minima; condition number {self.condition_number:.2g}"
+        )
+        return "\n".join([table(rows), text, *(f"warning: {w}" for w in self.warnings)])
 
 
 def optimal_parameters(U: np.ndarray, c: Constants) -> np.ndarray:
@@ -111,7 +116,7 @@ def fit(
 
     axis = np.linspace(np.log(RANGE[0]), np.log(RANGE[1]), grid)
     surface = np.array([[value(np.array([x, y])) for y in axis] for x in axis])
-    minima = _polish(value, axis, surface)
+    minima, reached = _polish(value, axis, surface)
     best = minima[0]
     flat = _flat(value, axis, surface, best)
     warnings = []
@@ -128,16 +133,21 @@ def fit(
         )
     near = [np.log(m[:2]) for m in minima if m[2] < best[2] * (1 + NEAR)]
     box = np.tile(np.log(RANGE), (2, 1)).T
+    jacobian = jacobian_at(residuals, np.log(best[:2]), box)
+    condition = condition_number(jacobian.T @ jacobian)
     cloud = np.exp(refits(residuals, near, objective.delta, box, draws=draws))
     ends = [quantiles(column, LEVEL) for column in cloud.T]
     intervals = dict(zip(("R_D", "R_N"), ends, strict=True))
-    return Decay(best[0], best[1], best[2], tuple(minima), flat, intervals, tuple(warnings))
+    return Decay(*best, tuple(minima), reached, condition, flat, intervals, tuple(warnings))
 
 
 def _polish(
     value: Value, axis: np.ndarray, surface: np.ndarray
-) -> list[tuple[float, float, float]]:
-    """Minimise from each grid point that is below its neighbours; different minima, best first."""
+) -> tuple[list[tuple[float, float, float]], float]:
+    """Minimise from each grid point that is below its neighbours.
+
+    Returns the different minima, the best first, and the share of starts that ended there.
+    """
     from scipy.ndimage import minimum_filter
     from scipy.optimize import minimize
 
@@ -149,11 +159,12 @@ def _polish(
         R_D, R_N = np.exp(result.x)
         found.append((float(R_D), float(R_N), float(result.fun)))
     found.sort(key=lambda m: m[2])
-    return [
-        m
-        for k, m in enumerate(found)
-        if all(abs(np.log(m[0] / f[0])) + abs(np.log(m[1] / f[1])) > 0.02 for f in found[:k])
-    ]
+    different = [m for k, m in enumerate(found) if not any(_same(m, f) for f in found[:k])]
+    return different, sum(_same(m, found[0]) for m in found) / len(found)
+
+
+def _same(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
+    return bool(abs(np.log(a[0] / b[0])) + abs(np.log(a[1] / b[1])) <= 0.02)
 
 
 def _flat(

@@ -34,6 +34,8 @@ def test_the_published_fit_is_a_local_minimum_and_the_global_one_is_found(runs, 
     published = min(decay.minima, key=lambda m: abs(m[0] - 15.387756))
     assert published[:2] == pytest.approx((15.3718, 5.3151), rel=1e-4)
     assert published[2] == pytest.approx(0.015825932, rel=1e-6)
+    assert 0 < decay.reached < 1  # the published one is where the other starts end
+    assert 1 < decay.condition_number < 1e6
 
 
 def test_a_flat_profile_is_said_in_words(decay):
@@ -65,9 +67,12 @@ def test_recovers_a_known_truth_without_noise():
     D = U * np.exp(rng.uniform(0, np.log(60), 60))
     found = fit(N, D, U, loss(N, D, U, 12.0, 4.0), grid=24)
     assert pytest.approx((12.0, 4.0), rel=1e-5) == (found.R_D, found.R_N)
+    assert found.reached == 1
 
 
 def test_refuses_runs_that_repeat_nothing():
-    one = np.array([1e9])
+    N = np.array([1e9, 2e9, 3e9])
     with pytest.raises(UserError, match="no run has D above U"):
-        fit(one, 10 * one, 10 * one, np.array([3.0]))
+        fit(N, 10 * N, 10 * N, np.array([3.0, 2.9, 2.8]))
+    with pytest.raises(UserError, match="2 runs cannot fit"):
+        fit(N[:2], 10 * N[:2], N[:2], np.array([3.0, 2.9]))
