@@ -4,9 +4,9 @@
     python -m experiments.sweep --config=configs/sweep.py:tiny --workdir=out/sweep
 
 `quick` shows the whole path in about a minute. `tiny`, the full sweep for a laptop, takes 14
-minutes of processor time over two server cores; its held-out run was predicted 0.2% off. `long`
-took 49; its run at 10 times the compute was 1.8% off (README.md). `gpu` is sized for one hour of
-one H100 and needs a text of its own (`--config.base.data.path=FOLDER`).
+minutes of processor time over two server cores; its held-out run was predicted 0.2% off. `long` is
+estimated at half an hour there; its committed records are of an earlier split (README.md). `gpu`
+is sized for one hour of one H100 and needs a text of its own (`--config.base.data.path=FOLDER`).
 """
 
 from ml_collections import ConfigDict
