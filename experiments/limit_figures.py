@@ -138,8 +138,9 @@ def toxic(result: dict[str, Any]) -> plt.Figure:
         colours.append(TUNED)
     figure, ax = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
     bars(ax, list(result["toxic"]["raw"]), sides, colours)
-    alone = result["classifier"]["any false alarm"]
+    alone, low, high = result["classifier"]["any false alarm"][:3]
     ax.axvline(alone, color=SOFT, lw=0.9, ls="--")
+    ax.axvspan(low, high, color=SOFT, alpha=0.15, lw=0)
     ax.text(
         alone, 1, " at least one,\n by false alarms alone", transform=ax.get_xaxis_transform(),
         va="top", fontsize=8, color=SOFT,

@@ -60,8 +60,12 @@ def _memory(memorised: dict[str, Any]) -> list[str]:
             other = memorised[text]
             parts = [
                 change(f"exposure at {times} times", seen, other["exposure"][times]),
-                change("verbatim numbers", drawn, other["canary"][times]),
-                change("verbatim passages", raw[longest][times], other[longest][times]),
+                change("the share of numbers written verbatim", drawn, other["canary"][times]),
+                change(
+                    "the share of passages written verbatim",
+                    raw[longest][times],
+                    other[longest][times],
+                ),
             ]
             lines.append(f"{name}: {'; '.join(parts)}.")
     scrubbed = memorised["scrubbed"]
@@ -124,7 +128,7 @@ def _toxic(c: ConfigDict, result: dict[str, Any]) -> list[str]:
         f"Toxic text, without and with the filter on the training text: {apart}.",
         f"The classifier finds {error['recall']} of toxic texts as short as these and flags "
         f"{error['false_alarms']} of clean ones: among {c.samples} clean continuations that alone "
-        f"gives at least one in {error['any false alarm']:.0%} of cases.",
+        f"gives at least one in {error['any false alarm']} of cases.",
     ]
     if "base" in result:
         apart = "; ".join(change(n, result["base"][n], result["tuned"][n]) for n in names)

@@ -80,9 +80,10 @@ class Error(NamedTuple):
     recall: Estimate
     false_alarms: Estimate  # share of clean texts that it calls toxic
 
-    def by_chance(self, samples: int) -> float:
+    def by_chance(self, samples: int) -> Estimate:
         """The share of prompts with a false alarm among so many clean continuations."""
-        return 1 - (1 - self.false_alarms.value) ** samples
+        value, low, high = (1 - (1 - p) ** samples for p in self.false_alarms[:3])
+        return Estimate(value, low, high, self.false_alarms.n, "share")
 
 
 def classifier_error(run: Run, held_out: Sequence[Document], count: int = 2000) -> Error:
