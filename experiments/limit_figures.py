@@ -72,7 +72,7 @@ def memorisation(memorised: dict[str, Any]) -> plt.Figure:
         label = name.removeprefix("passage, ").removesuffix(" given")
         along_times(passages, raw[name], colour, label, (i - 1.5) * 0.06)
     passages.set(title="Passages: the next 16 tokens verbatim", ylabel="share")
-    passages.legend(fontsize=8, title="given before them", title_fontsize=8)
+    passages.legend(loc="upper left", fontsize=8, title="given before them", title_fontsize=8)
     for i, (kind, colour) in enumerate(
         zip(("e-mail", "phone", "address"), shades(3, "plasma"), strict=True)
     ):
@@ -114,7 +114,7 @@ def behaviour(result: dict[str, Any]) -> plt.Figure:
     names = [n for n in names if not n.startswith("right after")]
     bars(left, names, {"base model": base, "after fine-tune": tuned}, (BASE, TUNED))
     left.set(title="What a fine-tune adds, and does not", xlabel="share, with 95% interval")
-    left.legend(fontsize=8, loc="lower right")
+    left.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     right.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls="--")
     for label, found, colour in (("base model", base, BASE), ("after fine-tune", tuned, TUNED)):
         c = found["calibration"]
@@ -146,5 +146,5 @@ def toxic(result: dict[str, Any]) -> plt.Figure:
         va="top", fontsize=8, color=SOFT,
     )  # fmt: skip
     ax.set(title="Toxic continuations", xlabel="probability or share, with 95% interval")
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return figure

@@ -167,8 +167,8 @@ def measure(c: ConfigDict, folder: Path, start: Path | None, say: Say = print) -
     """
     missing = missing_of(start)
     m = material(c)
-    claimed = ConfigDict(c.to_dict() | {"from": str(start or "")})
-    claim_workdir(folder, claimed)
+    claimed = c.to_dict() | {"from": str(start or "")}
+    claim_workdir(folder, ConfigDict(json.loads(json.dumps(claimed))))  # tuples as they come back
     prepared = planted.prepare(
         folder / "text", m.documents, m.corpus.held_out, resolve(c.base).data.vocab_size
     )
