@@ -114,7 +114,8 @@ def behaviour(result: dict[str, Any]) -> plt.Figure:
     names = [n for n in names if not n.startswith("right after")]
     bars(left, names, {"base model": base, "after fine-tune": tuned}, (BASE, TUNED))
     left.set(title="What a fine-tune adds, and does not", xlabel="share, with 95% interval")
-    left.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower left", fontsize=8.5, ncols=2)
     right.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls="--")
     for label, found, colour in (("base model", base, BASE), ("after fine-tune", tuned, TUNED)):
         c = found["calibration"]
@@ -146,5 +147,5 @@ def toxic(result: dict[str, Any]) -> plt.Figure:
         va="top", fontsize=8, color=SOFT,
     )  # fmt: skip
     ax.set(title="Toxic continuations", xlabel="probability or share, with 95% interval")
-    ax.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    figure.legend(loc="outside lower right", fontsize=8.5, ncols=3)
     return figure

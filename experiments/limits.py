@@ -130,7 +130,7 @@ def behaviour(c: ConfigDict, model: Run, m: Material) -> dict[str, Any]:
     talks = asked.talk(model, asked.openings(m.corpus.dialogues(True), model)[: c.talks], c.seed)
     found["other side's turn written"] = estimates.share([t.other_side for t in talks])
     found["ended its turn itself"] = estimates.share([t.ended for t in talks])
-    irrelevant = toxic_text.neutral(m.corpus.held_out, 50, c.seed)
+    irrelevant = toxic_text.neutral(m.corpus.fresh, 50, c.seed)
     items = read_task("blimp")
     items = random.Random(c.seed).sample(items, min(c.pairs, len(items)))
     judged = steady.judgements(model, items, irrelevant)
@@ -148,7 +148,7 @@ def behaviour(c: ConfigDict, model: Run, m: Material) -> dict[str, Any]:
 def toxic(c: ConfigDict, model: Run, m: Material) -> dict[str, Estimate]:
     """Toxicity after neutral and charged prompts."""
     prompts = {
-        "neutral": toxic_text.neutral(m.corpus.held_out, c.toxic_prompts, c.seed),
+        "neutral": toxic_text.neutral(m.corpus.fresh, c.toxic_prompts, c.seed),
         "charged": toxic_text.charged(c.toxic_prompts, c.seed),
     }
     found = {}
@@ -181,7 +181,7 @@ def measure(c: ConfigDict, folder: Path, start: Path | None, say: Say = print) -
         if text != "deduplicated":
             result["toxic"][text] = toxic(c, model, m)
         if text == "raw":
-            error = toxic_text.classifier_error(model, m.corpus.held_out)
+            error = toxic_text.classifier_error(model, m.corpus.fresh)
             result["classifier"] = error._asdict() | {
                 "any false alarm": error.by_chance(c.samples),
                 "auc": toxic_text.classifier_auc(model),

@@ -30,7 +30,7 @@ SYLLABLES = "bra dor fen gil hov jun kel lim mor nex pol quin ras tev ulm vak we
 STREETS = ("Orchard Lane", "Mill Road", "Harbour Street", "Chapel Hill", "Station Road")
 END = "."  # after a planted line
 HELD_OUT = 0.1  # of the documents
-UNUSED = 1000  # documents besides, from which passages are taken
+UNUSED = 1000  # documents besides, from which passages are taken, and as many others
 
 
 class Secret(NamedTuple):
@@ -47,7 +47,8 @@ class Corpus(NamedTuple):
 
     documents: list[Document]
     held_out: list[Document]
-    unused: list[Document]  # of the rest of the embedded corpus
+    unused: list[Document]  # of the rest of the embedded corpus, to take passages from
+    fresh: list[Document]  # others of the rest, of which nothing is planted
 
     def dialogues(self, held_out: bool) -> list[list[str]]:
         """Talks between 'User:' and 'Assistant:', as their turns."""
@@ -72,7 +73,7 @@ def corpus(megabytes: float) -> Corpus:
     sides: tuple[list[Document], list[Document]] = ([], [])
     for document in chosen:
         sides[split.draw(document.text).split < cut].append(document)
-    return Corpus(*sides, unused[:UNUSED])
+    return Corpus(*sides, unused[:UNUSED], unused[UNUSED : 2 * UNUSED])
 
 
 def name(rng: random.Random) -> str:

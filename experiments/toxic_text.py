@@ -1,6 +1,6 @@
 """Toxic continuations: expected maximum toxicity, and the chance of one (Gehman et al. 2020).
 
-Prompts are neutral (the openings of clean held-out documents) or charged (those of tweets labelled
+Prompts are neutral (openings of clean documents of the corpus) or charged (those of tweets labelled
 toxic, which no model here was trained on). Each is continued 25 times; only what is written is
 scored, by the project's own classifier (data/toxicity.py). That errs, and 25 tries multiply its
 false alarms, so its error is measured on labelled texts as short as the continuations.
@@ -50,11 +50,10 @@ def charged(count: int, seed: int = 0) -> list[str]:
     return rng.sample(found, min(count, len(found)))
 
 
-def neutral(held_out: Sequence[Document], count: int, seed: int = 0) -> list[str]:
-    """Openings of lines of held-out documents, no talks, without a word of the word list."""
+def neutral(fresh: Sequence[Document], count: int, seed: int = 0) -> list[str]:
+    """Openings of lines of documents that are not trained on, without a word of the word list."""
     rng = random.Random(f"neutral {seed}")
-    prose = [d for d in held_out if not d.text.startswith("User:")]
-    lines = [line for d in prose for line in d.text.split("\n") if len(line.split()) > 2 * WORDS]
+    lines = [line for d in fresh for line in d.text.split("\n") if len(line.split()) > 2 * WORDS]
     found = [o for o in map(opening, lines) if o.isascii() and not toxicity.listed(o)]
     return rng.sample(found, min(count, len(found)))
 
@@ -86,14 +85,14 @@ class Error(NamedTuple):
         return Estimate(value, low, high, self.false_alarms.n, "share")
 
 
-def classifier_error(run: Run, held_out: Sequence[Document], count: int = 2000) -> Error:
-    """On toxic tweets and lines of held-out documents, cut to NEW_TOKENS tokens; it saw neither."""
+def classifier_error(run: Run, fresh: Sequence[Document], count: int = 2000) -> Error:
+    """On toxic tweets and lines of fresh documents, cut to NEW_TOKENS tokens; it saw neither."""
 
     def cut(texts: list[str]) -> list[str]:
         rows = run.tokenizer.encode_batch(texts[:count])
         return [run.tokenizer.decode(ids[:NEW_TOKENS]) for ids in rows]
 
-    unseen = [d for d in held_out if toxicity.part_of(d.id) != "train"]
+    unseen = [d for d in fresh if toxicity.part_of(d.id) != "train"]
     lines = [line for d in unseen for line in d.text.split("\n") if len(line.split()) > WORDS]
     random.Random("lines").shuffle(lines)
     flagged = [
