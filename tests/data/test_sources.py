@@ -315,8 +315,9 @@ GOOD = {
     "code": b"print('a')\n",
     "html": b"<html><p>a</p></html>",
     "parquet": b"PAR1",
+    "mbox": b"From a@b Mon Jan  1 00:00:00 2024\nFrom: Ann <a@b.c>\nSubject: Bees\n\nHello.\n",
 }
-NAMES = {"code": "a.py", "parquet": "a.parquet"}
+NAMES = {"code": "a.py", "parquet": "a.parquet", "mbox": "a.mbox"}
 
 
 @settings(deadline=None, max_examples=200)

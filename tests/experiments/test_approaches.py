@@ -79,7 +79,7 @@ def test_isoflop_minima_both_ways(tmp_path, monkeypatch):
 def test_no_interior_minimum_is_refused(tmp_path, monkeypatch):
     """Models all smaller than the optimum: the loss only falls with N."""
     C = np.repeat([1e20, 1e21], 5)
-    N = np.tile(np.geomspace(1e6, 1e7, 5), 2)
+    N = np.tile(np.geomspace(1e7, 1e8, 5), 2)
     path = write(tmp_path / "runs.csv", {"N": N, "D": C / 6 / N, "loss": loss_of(N, C / 6 / N)})
     for approach in ("2", "akima"):
         with pytest.raises(UserError, match="minimum inside"):
