@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import resource
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from pathlib import Path
@@ -45,16 +46,17 @@ class Tasks(LocalPipelineExecutor):
                 for task in running:
                     self.stop(task)
 
+    @abstractmethod
     def start(self, rank: int) -> Any:
         """Start the task of a rank, and return it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wait(self, tasks: list[Any]) -> list[Any]:
         """Wait until a task has ended, well or not, and return those that run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self, task: Any) -> None:
-        raise NotImplementedError
+        """End a task that runs."""
 
 
 class Local(Tasks):

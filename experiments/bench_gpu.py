@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.errors import UserError, optional, run
+from data.errors import Parser, UserError, optional, run
 from data.files import write_atomic
 from experiments.tables import table
 
@@ -277,10 +277,9 @@ def has_gpu() -> bool:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.bench_gpu",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--case", choices=list(CASES), help="only this one")
     parser.add_argument("--flags", action="store_true", help="measure each XLA flag alone too")

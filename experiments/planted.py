@@ -157,6 +157,10 @@ def plant(
     return planted
 
 
+def _word_count(text: str) -> int:
+    return len(text.split())
+
+
 def deduplicated(documents: list[Document]) -> list[Document]:
     """Without what an earlier document says to the letter, nor runs of 50 words of earlier ones."""
     from data.dedup import Find, Remove, Sign
@@ -168,8 +172,8 @@ def deduplicated(documents: list[Document]) -> list[Document]:
             pieces, found = Path(folder) / "pieces", Path(folder) / "found"
             held = list(Sign(pieces, kind, 1).run(kept))
             Find(pieces, found).run()
-            count = lambda text: len(text.split())  # noqa: E731
-            kept = iter(list(Remove(found, kind, Ledger(), count, min_words=1).run(iter(held))))
+            remove = Remove(found, kind, Ledger(), _word_count, min_words=1)
+            kept = iter(list(remove.run(iter(held))))
     return [Document(d.text, d.id) for d in kept]
 
 

@@ -112,8 +112,8 @@ def train_sweep(
     check_plan(sweep)
     data = data_facts(prepare_data(resolve(sweep.base)))
     rungs = make_plan(sweep, data)
-    claim(folder, sweep)
     crew = EXECUTORS[executor](sweep, folder, address)
+    claim(folder, sweep)
     workers = crew.capacity
     text = describe(rungs, sweep, data, workers)
     write_atomic(folder / "plan.json", plan_json(rungs, text, estimate(rungs, sweep, workers)))

@@ -146,15 +146,17 @@ def train_rung(
     def told() -> bool:
         return any(said == "True" for said in distributed.gather(str(stopping())))
 
+    def pause_after(seconds: float) -> Callable[[], bool]:
+        due = time.monotonic() + seconds
+        return lambda: pausing(stopping() or time.monotonic() > due)
+
     trunk = Trunk(trainer, folder / "trunks" / rung.trials[-1].run_id, missing[0].decay_start)
     longest = make_schedule(config, rung.trials[-1].steps)
     cooled = sum(t.steps - t.decay_start for t in rung.trials if t not in missing)
     clock = Clock(report, trunk.step + cooled)
     for trial in missing:
         while trunk.step < trial.decay_start:
-            due = time.monotonic() + job.save_every
-            pause = lambda: pausing(stopping() or time.monotonic() > due)  # noqa: B023, E731
-            trunk.advance(trial.decay_start, longest, clock, pause)
+            trunk.advance(trial.decay_start, longest, clock, pause_after(job.save_every))
             stop = told()
             trunk.save_if(stop or trunk.step < trial.decay_start)
             if stop:

@@ -8,7 +8,6 @@ a line when it starts (imports are over then), and one with its seconds by kind 
     python -m lm.goodput --workdir=out/tiny
 """
 
-import argparse
 import collections
 import contextlib
 import json
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from lm import workdir
 
 T = TypeVar("T")
@@ -162,10 +161,9 @@ def compute_until(lines: list[Line], step: int) -> float:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lm.goodput",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", required=True, help="folder of a run")
     print(goodput(read(workdir.at(parser.parse_args().workdir) / FILE)))

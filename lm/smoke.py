@@ -34,12 +34,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from data.errors import UserError, run
+from data.errors import Parser, UserError, run
 from data.files import write_atomic
 from lm import kernels
 from lm.config import read_config, resolve
 
 ROOT = Path(__file__).parent.parent
+MARK = "smoke.txt"  # in a folder that may be emptied
 RECORDED = Path(__file__).with_name("smoke.json")
 PRESETS = {"causal": "gpt", "masked": "bert", "span": "t5"}
 STEPS, SAVED, KILLED = 100, 40, 60
@@ -331,10 +332,9 @@ def smoke(folder: Path, recorded: dict[str, Any]) -> tuple[list[Verdict], dict[s
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lm.smoke",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", default="out/smoke", help="emptied first (%(default)s)")
     parser.add_argument("--record", action="store_true", help="rewrite lm/smoke.json")
@@ -350,9 +350,10 @@ def main() -> int:
     jax.config.update("jax_platforms", "cpu")  # the device is the children's
     began = time.monotonic()
     folder = Path(flags.workdir).absolute()
-    if folder.exists() and any(folder.iterdir()) and not (folder / "causal").is_dir():
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UserError(f"{folder} holds something else: name another --workdir")
     shutil.rmtree(folder, ignore_errors=True)
+    write_atomic(folder / MARK, "Made by lm.smoke, which empties this folder each time.\n")
     recorded = json.loads(RECORDED.read_text())
     verdicts, found = smoke(folder, recorded)
     if flags.record:
