@@ -61,7 +61,7 @@ def quick(c: ConfigDict) -> ConfigDict:
     """The same path on a part of the text, in about a minute; too small for a law to trust."""
     c.base.data.limit_mb = 6.0
     c.base.train.eval_tokens = 50_000
-    c.ladder = ((16, 1), (24, 1), (32, 2), (48, 2))
+    c.ladder = ((8, 1), (16, 1), (24, 1), (32, 1))
     c.tokens_per_parameter = (0.3, 150.0)
     c.budgets = (1.5e10, 3e10, 6e10)
     c.lr_check = (2.0,)
