@@ -190,9 +190,11 @@ def made_up(folder: Path, size: float, files: int = 8) -> None:
                 written += len(line)
 
 
-def memory(sizes: Sequence[float]) -> None:
+def memory(sizes: Sequence[float], stages: Sequence[str]) -> None:
     """Run the chain on growing inputs; print time and the largest process's resident memory."""
-    print(f"{'input':>10}{'largest process, MB':>22}{'CPU s':>10}{'wall s':>10}{'MB/s a core':>14}")
+    print(
+        f"{'input':>10}{'CPU s':>8}{'wall s':>8}{'MB/s a core':>13}  largest process, and its phase"
+    )
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             made_up(Path(name) / "in", size)
@@ -200,15 +202,16 @@ def memory(sizes: Sequence[float]) -> None:
             command = [
                 *(sys.executable, "-m", "data.curate", "--config=configs/curate.py:web"),
                 *(f"--out={name}/out", f"--config.path={name}/in"),
+                *([f"--config.stages={tuple(stages)}"] if stages else []),
             ]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             files = (Path(name) / "out" / "work" / "logs").glob("*/usage/*.json")
-            usage = [json.loads(file.read_text()) for file in files]
-            used = sum(task["cpu_s"] for task in usage)
-            largest = max(task["peak_mb"] for task in usage)
+            usage = [(file.parts[-3], json.loads(file.read_text())) for file in files]
+            used = sum(task["cpu_s"] for _, task in usage)
+            largest, phase = max((task["peak_mb"], phase) for phase, task in usage)
             print(
-                f"{size / 1e6:>7.0f} MB{largest:>22,.0f}{used:>10.0f}{time.time() - wall:>10.0f}"
-                f"{size / 1e6 / used:>14.2f}",
+                f"{size / 1e6:>7.0f} MB{used:>8.0f}{time.time() - wall:>8.0f}"
+                f"{size / 1e6 / used:>13.2f}  {largest:,.0f} MB in {phase}",
                 flush=True,
             )
 
@@ -222,9 +225,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=400, help="default: %(default)s")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e7, 1e8, 1e9], help="bytes")
+    parser.add_argument("--stages", nargs="+", default=[], help="of the chain; default: all")
     options = parser.parse_args()
     if options.memory:
-        memory(options.sizes)
+        memory(options.sizes, options.stages)
         return
     logger.remove()  # datatrove's
     if importlib.util.find_spec("spacy") is None:

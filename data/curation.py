@@ -113,7 +113,7 @@ class Plan:
         buckets = MinhashDedupBuckets(signed, matched, config=config, lines_to_buffer=5000)
         self._phase("minhash-match", [buckets], bands)
         cluster = MinhashDedupCluster(
-            matched, clusters, config=config, save_cluster_id=True, lines_to_buffer=5000
+            matched, clusters, config=config, save_cluster_size=True, lines_to_buffer=5000
         )
         self._phase("minhash-cluster", [cluster], 1)
         self._open([], ["minhash"])

@@ -6,7 +6,6 @@ for the whole; the report is not written where it does not.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 
 from data.documents import Skips
 from data.files import human_count, write_atomic
-from data.ledger import Stage, gather
+from data.ledger import CLUSTER, Stage, gather
 from data.page import bullets, heading, page, paragraph
 from data.page import table as html_table
 
-CLUSTER = "cluster "
 SAMPLES = 3
 Record = dict[str, Any]
 
@@ -98,9 +96,11 @@ def _groups(first: Stage, last: Stage) -> list[Record]:
 
 def _clusters(stage: Stage | None) -> Record:
     """Return how many clusters of near duplicates there are, by size."""
-    sizes = [n for key, n in stage.tally.items() if key.startswith(CLUSTER)] if stage else []
-    by_size = {str(size): count for size, count in sorted(Counter(sizes).items())}
-    return {"clusters": len(sizes), "documents": sum(sizes), "by_size": by_size}
+    tally = stage.tally.items() if stage else []
+    documents = {int(k.removeprefix(CLUSTER)): n for k, n in tally if k.startswith(CLUSTER)}
+    by_size = {str(size): n // size for size, n in sorted(documents.items())}
+    total = sum(documents.values())
+    return {"clusters": sum(by_size.values()), "documents": total, "by_size": by_size}
 
 
 def _check(report: Record) -> None:

@@ -12,8 +12,9 @@ MinHash is datatrove's with rensa's signatures over word 5-grams: with b bands o
 documents of Jaccard similarity s meet with probability 1 - (1 - s**r)**b.
 """
 
-import struct
-from collections.abc import Iterator
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,11 +24,12 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignatur
 from datatrove.utils.hashing import HashConfig
 
 from data import overlap
-from data.ledger import Ledger
+from data.ledger import CLUSTER, Ledger
 from data.shuffle import mix
 from data.words import SENTENCE_END
 
 PIECE = np.dtype([("hash", "<u8"), ("document", "<u4"), ("start", "<u4"), ("end", "<u4")])
+EMPTY = np.zeros(0, PIECE)
 SENTENCES = 3
 HALF = np.uint64(32)  # bits
 LOW = np.uint64(2**32 - 1)
@@ -100,7 +102,7 @@ PIECES: dict[str, Pieces] = {
 
 
 class Sign(PipelineStep):
-    """Writes the pieces of a task's documents, sorted by hash, a file for each range of hashes."""
+    """Writes the pieces of a task's documents, a file for each range of hashes."""
 
     name, type = "pieces", "DEDUP"
 
@@ -166,35 +168,49 @@ class Find(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         files = sorted((self.folder / f"{rank:04d}").glob("*.pieces"))
         shards = 1 + sum(file.stat().st_size for file in files) // SHARD
-        outs = [Spill(self.out / f"{rank:04d}" / f"{file.stem}.repeated") for file in files]
+        outs = [
+            Spill(self.out / f"{rank:04d}" / f"{file.stem}.repeated", HELD // len(files))
+            for file in files
+        ]
         for shard in range(shards):
-            parts = [_of_shard(file, shard, shards, world_size) for file in files]
-            for found, out in zip(_repeated(parts), outs, strict=True):
-                out.add(found)
+            seen = np.zeros(0, np.uint64)
+            for file, out in zip(files, outs, strict=True):
+                for pieces in _of_shard(file, shard, shards, world_size):
+                    seen, repeated = _repeated(seen, pieces)
+                    out.add(repeated)
         for out in outs:
             out.close()
 
 
-def _of_shard(file: Path, shard: int, shards: int, ranges: int) -> np.ndarray:
-    """Return a file's pieces in one of the shards that a range of hashes is cut into."""
-    kept = []
-    with open(file, "rb") as data:
-        while len(pieces := np.fromfile(data, PIECE, BLOCK)):
+def _blocks(file: Any) -> Iterator[np.ndarray]:
+    while len(pieces := np.fromfile(file, PIECE, BLOCK)):
+        yield pieces
+
+
+def _of_shard(path: Path, shard: int, shards: int, ranges: int) -> Iterator[np.ndarray]:
+    """Yield a file's pieces in one of the shards that a range of hashes is cut into, by blocks."""
+    kept, size = list[np.ndarray](), 0
+    with open(path, "rb") as file:
+        for pieces in _blocks(file):
             within = ((pieces["hash"] >> HALF) * np.uint64(ranges)) & LOW  # its range, 0 to 2**32
             kept.append(pieces[(within * np.uint64(shards)) >> HALF == shard])
-    return np.concatenate(kept) if kept else np.zeros(0, PIECE)
+            size += len(kept[-1])
+            if size >= BLOCK:
+                yield np.concatenate(kept)
+                kept, size = [], 0
+    yield np.concatenate([*kept, np.zeros(0, PIECE)])
 
 
-def _repeated(parts: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield of each part, in the order of hashes, the pieces that one before them equals."""
-    owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    records = np.concatenate(parts) if parts else np.zeros(0, PIECE)
-    order = np.argsort(records["hash"], kind="stable")  # within a hash, as they came
-    records, owners = records[order], owners[order]
-    repeated = np.zeros(len(records), bool)
-    repeated[1:] = records["hash"][1:] == records["hash"][:-1]
-    for i in range(len(parts)):
-        yield records[repeated & (owners == i)]
+def _repeated(seen: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all hashes seen, sorted and each once, and the pieces that had been seen before.
+
+    Only what is new is kept, so a shard stays small however often one piece is repeated.
+    """
+    new, first = np.unique(pieces["hash"], return_index=True)  # the first of equal ones
+    fresh = ~overlap.contains(seen, new)
+    repeated = np.ones(len(pieces), bool)
+    repeated[first[fresh]] = False
+    return np.sort(np.concatenate([seen, new[fresh]])), pieces[repeated]
 
 
 class Remove(PipelineStep):
@@ -212,18 +228,16 @@ class Remove(PipelineStep):
 
     def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         stage = self.ledger.stage(self.kind)
-        files = sorted(self.found.glob(f"*/{rank:05d}.repeated"))
-        records = np.concatenate([np.fromfile(f, PIECE) for f in files] or [np.zeros(0, PIECE)])
-        records = records[np.argsort(records["document"], kind="stable")]
-        for number, document in enumerate(data):
-            stage.enter(document)
-            first, last = np.searchsorted(records["document"], [number, number + 1])
-            reason = self._remove(document, records[first:last], stage) if first < last else ""
-            if reason:
-                stage.drop(reason, document)
-                continue
-            stage.leave(document)
-            yield document
+        with Sorted(sorted(self.found.glob(f"*/{rank:05d}.repeated"))) as found:
+            for number, document in enumerate(data):
+                stage.enter(document)
+                pieces = found.of(number)
+                reason = self._remove(document, pieces, stage) if len(pieces) else ""
+                if reason:
+                    stage.drop(reason, document)
+                    continue
+                stage.leave(document)
+                yield document
 
     def _remove(self, document: Any, pieces: np.ndarray, stage: Any) -> str:
         if self.kind == "exact":
@@ -236,6 +250,70 @@ class Remove(PipelineStep):
         document.text = text
         document.metadata["tokens"] = self.count(text)
         return ""
+
+
+class Sorted:
+    """The pieces in some files by document, in order, on disk: an external merge sort.
+
+    They are sorted by parts of SHARD bytes into a file without a name, which ends with the task;
+    of each part no more is held than its share of HELD bytes, and what one document has.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        folder = paths[0].parent if paths else None
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
+        lengths = [self._write(part) for part in _parts(paths)]
+        count = max(1, HELD // PIECE.itemsize // max(1, len(lengths)))
+        stops = np.cumsum([0, *lengths]).tolist()
+        self.runs = [self._run(a, b, count) for a, b in zip(stops[:-1], stops[1:], strict=True)]
+        self.held = [np.zeros(0, PIECE)] * len(self.runs)
+
+    def __enter__(self) -> "Sorted":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+    def _write(self, part: np.ndarray) -> int:
+        self.file.write(part[np.argsort(part["document"], kind="stable")].tobytes())
+        return len(part)
+
+    def _run(self, start: int, stop: int, count: int) -> Iterator[np.ndarray]:
+        """Yield one sorted part, `count` pieces at a time."""
+        for at in range(start, stop, count):
+            self.file.seek(at * PIECE.itemsize)
+            size = (min(at + count, stop) - at) * PIECE.itemsize
+            yield np.frombuffer(self.file.read(size), PIECE)
+
+    def of(self, document: int) -> np.ndarray:
+        """Return a document's pieces; documents are asked for in order."""
+        return np.concatenate([self._take(i, document) for i in range(len(self.runs))] or [EMPTY])
+
+    def _take(self, i: int, document: int) -> np.ndarray:
+        taken = []
+        while True:
+            stop = int(np.searchsorted(self.held[i]["document"], document, "right"))
+            taken.append(self.held[i][:stop])
+            self.held[i] = self.held[i][stop:]
+            more = None if len(self.held[i]) else next(self.runs[i], None)
+            if more is None:
+                return taken[0] if len(taken) == 1 else np.concatenate(taken)
+            self.held[i] = more
+
+
+def _parts(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yield the pieces of some files in parts of about SHARD bytes."""
+    kept, size = list[np.ndarray](), 0
+    for path in paths:
+        with open(path, "rb") as file:
+            for pieces in _blocks(file):
+                kept.append(pieces)
+                size += pieces.nbytes
+                if size >= SHARD:
+                    yield np.concatenate(kept)
+                    kept, size = [], 0
+    if kept:
+        yield np.concatenate(kept)
 
 
 def without(text: str, starts: np.ndarray, ends: np.ndarray) -> str:
@@ -291,20 +369,26 @@ class RemoveNearDuplicates(PipelineStep):
 
     def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         stage = self.ledger.stage("minhash")
-        removed = set(_numbers(self.clusters / f"{rank:06d}.remove"))
-        clusters = iter(_numbers(self.clusters / f"{rank:06d}.clusters"))
-        cluster_of = dict(zip(clusters, clusters, strict=True))
+        removed = _numbers(self.clusters / f"{rank:06d}.remove", 1)
+        clusters = _numbers(self.clusters / f"{rank:06d}.sizes", 2)
+        (gone,), (clustered, size) = next(removed), next(clusters)
         for number, document in enumerate(data):
             stage.enter(document)
-            if number in cluster_of:
-                stage.tally[f"cluster {cluster_of[number]}"] += 1
-            if number in removed:
+            if number == clustered:
+                stage.tally[f"{CLUSTER}{size}"] += 1
+                clustered, size = next(clusters)
+            if number == gone:
+                (gone,) = next(removed)
                 stage.drop("near duplicate", document)
             else:
                 stage.leave(document)
                 yield document
 
 
-def _numbers(file: Path) -> list[int]:
-    data = file.read_bytes() if file.exists() else b""
-    return list(struct.unpack(f"<{len(data) // 4}I", data))
+def _numbers(path: Path, width: int) -> Iterator[list[int]]:
+    """Yield a file's rows, which datatrove writes in the order of documents; then -1 for ever."""
+    if path.exists():
+        with open(path, "rb") as file:
+            while len(rows := np.fromfile(file, np.dtype(("<u4", width)), BLOCK)):
+                yield from rows.reshape(-1, width).tolist()
+    yield from itertools.repeat([-1] * width)

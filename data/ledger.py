@@ -14,6 +14,7 @@ from data.files import write_atomic
 
 SAMPLES = 3  # dropped documents kept of each stage and reason, per task
 EXCERPT = 240  # characters of each
+CLUSTER = "documents in a cluster of "  # and its size: how near duplicates are tallied
 Record = dict[str, Any]
 
 
