@@ -31,9 +31,9 @@ from datatrove.utils.logging import logger
 from datatrove.utils.text import split_into_parts
 
 from data import source
-from data.dedup import RensaSignature, minhash_config
 from data.errors import Parser, run
 from data.heuristics import C4, FineWeb, GopherQuality, GopherRepetition
+from data.minhash import Cluster, RensaSignature, minhash_config
 from data.pii import Pii
 from data.stages import FixText
 
@@ -127,9 +127,11 @@ def compare_rules(count: int) -> None:
         print(f"{name:<22}{a:>10.1%}{b:>10.1%}{theirs:>18.2f}{mine:>8.2f}")
 
 
-def four_stages(signature: Any, some: Sequence[str], folder: Path, bands: int, rows: int) -> float:
+def four_stages(
+    signature: Any, cluster: Any, some: Sequence[str], folder: Path, config: Any
+) -> float:
     """Run MinHash end to end on one task and return MB/s a CPU second."""
-    config = minhash_config(bands, rows)
+    bands = config.num_buckets
     start = time.process_time()
     signature.run((Document(text, str(i)) for i, text in enumerate(some)), 0, 1)
     for band in range(bands):
@@ -137,9 +139,6 @@ def four_stages(signature: Any, some: Sequence[str], folder: Path, bands: int, r
             str(folder / "signed"), str(folder / "matches"), config=config, lines_to_buffer=5000
         )
         match.run(None, band, bands)
-    cluster = minhash.MinhashDedupCluster(
-        str(folder / "matches"), str(folder / "clusters"), config=config, lines_to_buffer=5000
-    )
     cluster.run(None)
     keep = minhash.MinhashDedupFilter(str(folder / "clusters"))
     list(keep.run((Document(text, "") for text in some), 0, 1))
@@ -150,14 +149,17 @@ def compare_minhash(count: int) -> None:
     print("\nMinHash end to end, MB/s a core")
     for bands, rows in ((14, 8), (20, 6)):
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            few = texts(PROSE, count // 10)
-            stock = minhash.MinhashDedupSignature(
-                str(folder / "stock" / "signed"), minhash_config(bands, rows)
+            config, folder = minhash_config(bands, rows), Path(name) / "stock"
+            signature = minhash.MinhashDedupSignature(str(folder / "signed"), config)
+            cluster = minhash.MinhashDedupCluster(
+                str(folder / "matches"), str(folder / "clusters"), config=config
             )
-            theirs = four_stages(stock, few, folder / "stock", bands, rows)
-            ours = RensaSignature(folder / "ours" / "signed", bands, rows)
-            mine = four_stages(ours, texts(PROSE, count), folder / "ours", bands, rows)
+            few = texts(PROSE, count // 10)
+            theirs = four_stages(signature, cluster, few, folder, config)
+            folder = Path(name) / "ours"
+            ours = RensaSignature(folder / "signed", bands, rows)
+            cluster = Cluster(folder / "matches", folder / "clusters")
+            mine = four_stages(ours, cluster, texts(PROSE, count), folder, config)
             print(f"  {bands} bands of {rows}: datatrove {theirs:.2f}   ours {mine:.2f}")
 
 

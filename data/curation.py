@@ -13,23 +13,16 @@ from typing import Any, NamedTuple
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupCluster
+from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets
 
 from data import curation_report, executors, readers
-from data.dedup import (
-    PIECES,
-    Find,
-    Remove,
-    RemoveNearDuplicates,
-    RensaSignature,
-    Sign,
-    minhash_config,
-)
+from data.dedup import PIECES, Find, Remove, Sign
 from data.documents import Skips
 from data.errors import UserError, suggest
 from data.files import hash_bytes, hash_file, write_atomic
 from data.html import EXTRACTORS
 from data.ledger import Ledger
+from data.minhash import Cluster, RemoveNearDuplicates, RensaSignature, minhash_config
 from data.source import CURATION
 from data.stages import FILTERS
 from data.steps import Apply, Read, ReadBack, Settle, Source, TokenCounter, Write, share
@@ -103,21 +96,20 @@ class Plan:
     def _minhash(self, folder: Path, documents: Path) -> PipelineStep:
         bands, rows = self.c.minhash.bands, self.c.minhash.rows
         config = minhash_config(bands, rows)
-        signed, matched, clusters = (str(folder / x) for x in ("signatures", "matches", "clusters"))
+        signed, matched, clusters = (folder / x for x in ("signatures", "matches", "clusters"))
         self._phase(
             "minhash-sign",
-            [ReadBack(documents), RensaSignature(Path(signed), bands, rows)],
+            [ReadBack(documents), RensaSignature(signed, bands, rows)],
             self.tasks,
         )
         # Larger reads than datatrove's default of five signatures.
-        buckets = MinhashDedupBuckets(signed, matched, config=config, lines_to_buffer=5000)
-        self._phase("minhash-match", [buckets], bands)
-        cluster = MinhashDedupCluster(
-            matched, clusters, config=config, save_cluster_size=True, lines_to_buffer=5000
+        buckets = MinhashDedupBuckets(
+            str(signed), str(matched), config=config, lines_to_buffer=5000
         )
-        self._phase("minhash-cluster", [cluster], 1)
+        self._phase("minhash-match", [buckets], bands)
+        self._phase("minhash-cluster", [Cluster(matched, clusters)], 1)
         self._open([], ["minhash"])
-        return RemoveNearDuplicates(Path(clusters), self.ledger)
+        return RemoveNearDuplicates(clusters, self.ledger)
 
     def _phase(self, name: str, steps: list[PipelineStep], tasks: int) -> None:
         self.phases.append(Phase(f"{len(self.phases):02d}-{name}", steps, tasks))

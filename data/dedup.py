@@ -1,4 +1,4 @@
-"""Deduplication: exact, by sentences, by substrings (one mechanism) and by MinHash (datatrove's).
+"""Deduplication: exact, by sentences and by substrings, one mechanism for all three.
 
 Exact, sentence and substring deduplication all say: of equal pieces the first stays. Each task
 writes the 64-bit hashes of its pieces, `Sign`; a task for each range of hashes finds those that
@@ -8,11 +8,8 @@ with it. A false match among n pieces has a chance of about n**2 / 2**65.
 
 Pieces are: a document (all its letters and digits, case folded), every run of 3 sentences or
 lines as in C4 (Raffel et al. 2020), or every run of 50 words (Lee et al. 2022 take 50 tokens).
-MinHash is datatrove's with rensa's signatures over word 5-grams: with b bands of r rows two
-documents of Jaccard similarity s meet with probability 1 - (1 - s**r)**b.
 """
 
-import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
-from datatrove.utils.hashing import HashConfig
 
 from data import overlap
-from data.ledger import CLUSTER, Ledger
+from data.ledger import Ledger
 from data.shuffle import mix
 from data.words import SENTENCE_END
 
@@ -45,12 +40,12 @@ class Pieces(Protocol):
     def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
-def _words(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def word_hashes(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     return overlap.words(codes)
 
 
-def _whole(hashes: np.ndarray) -> np.ndarray:
+def whole_hash(hashes: np.ndarray) -> np.ndarray:
     """Return one hash of a sequence of hashes, uint64 [1]."""
     places = mix(np.arange(1, len(hashes) + 1, dtype=np.uint64))
     return mix(np.array([(hashes * places).sum(dtype=np.uint64)]))
@@ -61,16 +56,16 @@ def whole_text(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     A text without letters or digits is compared as it stands.
     """
-    hashes, _, _ = _words(text)
+    hashes, _, _ = word_hashes(text)
     if not len(hashes):
         hashes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         hashes = hashes.astype(np.uint64)
-    return _whole(hashes), np.zeros(1, np.int64), np.array([len(text)])
+    return whole_hash(hashes), np.zeros(1, np.int64), np.array([len(text)])
 
 
 def sentence_runs(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every three sentences (lines count as sentences) in a row, without case and punctuation."""
-    hashes, starts, _ = _words(text)
+    hashes, starts, _ = word_hashes(text)
     cuts = {m.end() for m in SENTENCE_END.finditer(text)} | {
         i + 1 for i, c in enumerate(text) if c == "\n"
     }
@@ -80,7 +75,7 @@ def sentence_runs(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)
     firsts = np.flatnonzero(np.diff(sentence, prepend=-1))
     edges = np.append(firsts, len(hashes))
-    ones = [_whole(hashes[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    ones = [whole_hash(hashes[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     runs = overlap.grams(np.concatenate(ones), SENTENCES)
     numbers = sentence[firsts]
     begins = np.where(numbers > 0, ends[numbers - 1], 0)[: len(runs)]
@@ -89,7 +84,7 @@ def sentence_runs(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def word_runs(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every fifty words in a row."""
-    hashes, starts, ends = _words(text)
+    hashes, starts, ends = word_hashes(text)
     runs = overlap.grams(hashes, WORDS)
     return runs, starts[: len(runs)], ends[WORDS - 1 :][: len(runs)]
 
@@ -325,70 +320,3 @@ def without(text: str, starts: np.ndarray, ends: np.ndarray) -> str:
             parts.append(text[at:start])
         at = max(at, end)
     return "".join([*parts, text[at:]]).strip()
-
-
-# MinHash --------------------------------------------------------------------------------------
-
-
-def minhash_config(bands: int = 14, rows: int = 8) -> MinhashConfig:
-    return MinhashConfig(
-        num_buckets=bands, hashes_per_bucket=rows, hash_config=HashConfig(precision=32)
-    )
-
-
-class RensaSignature(MinhashDedupSignature):
-    """datatrove's first stage with signatures by rensa, ten times as fast."""
-
-    def __init__(self, folder: Path, bands: int, rows: int):
-        from data.words import RegexTokenizer
-
-        super().__init__(str(folder), minhash_config(bands, rows), language=RegexTokenizer())
-
-    def get_shingles(self, text: str) -> np.ndarray:
-        """Return the hashes of word 5-grams; of a shorter text the hash of all its words."""
-        hashes, _, _ = _words(text)
-        runs = overlap.grams(hashes, self.config.n_grams)
-        return runs if len(runs) or not len(hashes) else _whole(hashes)
-
-    def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
-        from rensa import RMinHash
-
-        found = RMinHash(num_perm=self.num_hashes, seed=self.config.seed)
-        found.update([h.to_bytes(8, "little") for h in shingles.tolist()])
-        return np.array(found.digest(), np.uint32).reshape(self.config.num_buckets, -1).tolist()
-
-
-class RemoveNearDuplicates(PipelineStep):
-    """Drops all but one document of each cluster that datatrove's third stage found."""
-
-    name, type = "remove near duplicates", "DEDUP"
-
-    def __init__(self, clusters: Path, ledger: Ledger):
-        super().__init__()
-        self.clusters, self.ledger = clusters, ledger
-
-    def run(self, data: Iterator[Any], rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        stage = self.ledger.stage("minhash")
-        removed = _numbers(self.clusters / f"{rank:06d}.remove", 1)
-        clusters = _numbers(self.clusters / f"{rank:06d}.sizes", 2)
-        (gone,), (clustered, size) = next(removed), next(clusters)
-        for number, document in enumerate(data):
-            stage.enter(document)
-            if number == clustered:
-                stage.tally[f"{CLUSTER}{size}"] += 1
-                clustered, size = next(clusters)
-            if number == gone:
-                (gone,) = next(removed)
-                stage.drop("near duplicate", document)
-            else:
-                stage.leave(document)
-                yield document
-
-
-def _numbers(path: Path, width: int) -> Iterator[list[int]]:
-    """Yield a file's rows, which datatrove writes in the order of documents; then -1 for ever."""
-    if path.exists():
-        with open(path, "rb") as file:
-            while len(rows := np.fromfile(file, np.dtype(("<u4", width)), BLOCK)):
-                yield from rows.reshape(-1, width).tolist()
-    yield from itertools.repeat([-1] * width)
